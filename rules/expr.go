@@ -2,6 +2,7 @@ package rules
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/tidemark/tidemark/codecs"
 )
@@ -9,6 +10,7 @@ import (
 // A program is one compiled expression. It is immutable and may be shared by goroutines; all that changes while
 // it runs lies in the env.
 type program struct {
+	name   string // place in the job file, such as flags.noisy.when
 	source string // as written in the job file
 	canon  string // canonical form: what the digest is built from
 
@@ -39,24 +41,29 @@ const (
 // test runs a condition: unknown counts as false. An error is an error of the event.
 func (p *program) test(e *env) (bool, error) {
 	e.steps = 0
-	switch p.cond(e) {
-	case yes:
-		return true, nil
-	case failed:
-		return false, e.err
+	t := p.cond(e)
+	if t == failed || e.steps > stepsMax {
+		return false, p.failure(e)
 	}
-	return false, nil
+	return t == yes, nil
 }
 
 // value runs an expression. The result is never nil without an error; kind Null is unknown. It may lie in the env, in
-// the event or in the program: copy it to keep it past the next run of any program on this env.
+// the event or in the program: copy it to keep it past the next run of any program on this env, and never write to it.
 func (p *program) value(e *env) (*codecs.Value, error) {
 	e.steps = 0
 	v := p.eval(e)
-	if v == nil {
-		return nil, e.err
+	if v == nil || e.steps > stepsMax {
+		return nil, p.failure(e)
 	}
 	return v, nil
+}
+
+func (p *program) failure(e *env) error {
+	if e.steps > stepsMax {
+		e.err = errSteps
+	}
+	return fmt.Errorf("%s: %w", p.name, e.err)
 }
 
 // An env is what the programs of one RuleSet read, and their scratch space. One per goroutine, made by newEnv.
@@ -82,7 +89,7 @@ type env struct {
 }
 
 // stepsMax bounds the work of one run of one program: elements visited plus sixteenths of bytes copied or compared.
-const stepsMax = 1 << 22
+const stepsMax = 1 << 20
 
 var errSteps = errors.New("the expression takes too many steps on this event")
 

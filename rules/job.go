@@ -11,11 +11,11 @@ import (
 
 // Job is what a job file says besides its totals and flags.
 type Job struct {
-	Name          string
-	Brokers       []string
-	Input         Input
-	StateBytesMax int64 // largest encoded state of one ID
-	WatchHorizon  int64 // milliseconds
+	Name           string
+	Brokers        []string
+	Input          Input
+	StateBytesMax  int64 // largest encoded state of one ID
+	WatchHorizonMs int64
 }
 
 // Input says what is read, and how an event finds its ID and its time.
@@ -37,9 +37,9 @@ type From struct {
 
 // Defaults of a job file.
 const (
-	MaxAheadMsDefault    = 24 * 60 * 60 * 1000
-	StateBytesMaxDefault = 900 * 1024
-	WatchHorizonDefault  = 60 * 60 * 1000
+	MaxAheadMsDefault     = 24 * 60 * 60 * 1000
+	StateBytesMaxDefault  = 900 * 1024
+	WatchHorizonMsDefault = 60 * 60 * 1000
 )
 
 // A Fault is one thing wrong with a job file. Line and Column count from 1.
