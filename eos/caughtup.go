@@ -1,0 +1,89 @@
+package eos
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// WaitCaughtUp returns once the group, in all its members, has committed every record of the input that
+// was deliverable when it was called, and then every record of the loop that these were re-keyed to.
+// "Deliverable" leaves out markers and aborted records at the tail, at which no consumer ever arrives.
+func (u *Unit) WaitCaughtUp(ctx context.Context) error {
+	for _, topic := range []string{u.cfg.Input, u.cfg.Names.Loop()} {
+		targets, err := u.lastDeliverable(ctx, topic)
+		if err != nil {
+			return err
+		}
+		if err := u.waitCommitted(ctx, topic, targets); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lastDeliverable answers, for each partition that has any record, the offset after its last one.
+func (u *Unit) lastDeliverable(ctx context.Context, topic string) (map[int32]int64, error) {
+	spans, err := u.admin.ends(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	targets := map[int32]int64{}
+	for p, span := range spans {
+		last, ok, err := LastDeliverable(ctx, u.cfg.Kafka, topic, p, span)
+		if err != nil {
+			return nil, fmt.Errorf("find the end of %s/%d: %w", topic, p, err)
+		}
+		if ok {
+			targets[p] = last + 1
+		}
+	}
+	return targets, nil
+}
+
+func (u *Unit) waitCommitted(ctx context.Context, topic string, targets map[int32]int64) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for len(targets) > 0 {
+		var open []int32
+		for p := range targets {
+			open = append(open, p)
+		}
+		offsets, err := u.admin.fetchOffsets(ctx, u.cfg.Names.Group(), []string{topic}, open, false)
+		if err == nil {
+			for p, target := range targets {
+				if o, ok := offsets[p][topic]; ok && o.offset >= target {
+					delete(targets, p)
+				}
+			}
+		} else if !isTransient(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// TrimLoop deletes the records of the loop topic that are applied and committed, for the partitions
+// that this instance owns. The topic keeps everything otherwise.
+func (u *Unit) TrimLoop(ctx context.Context) error {
+	loop := u.cfg.Names.Loop()
+	spans, err := u.admin.ends(ctx, loop)
+	if err != nil {
+		return err
+	}
+	for _, st := range u.Status() {
+		src := st.Position.Source(loop)
+		if src == nil || src.Next <= spans[st.Partition].Start {
+			continue
+		}
+		if err := u.admin.trim(ctx, loop, st.Partition, src.Next); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package eos
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// commitLoop commits as soon as there is work and the commit before has ended (group commit), until
+// ctx ends. It is the only goroutine that commits while the session runs.
+func (s *session) commitLoop(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.work:
+		}
+		if !s.linger(ctx) {
+			return nil
+		}
+		if err := s.commit(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// linger lets work gather: Config.Linger when level with the input; CatchUpLinger when far behind,
+// where larger commits coalesce more versions of a key and nobody waits for the newest. It tells
+// whether to commit (false: ctx ended).
+func (s *session) linger(ctx context.Context) bool {
+	for {
+		since, bytes, lagging := s.gathered()
+		wait := s.unit.cfg.Linger
+		if lagging {
+			wait = s.unit.cfg.CatchUpLinger
+		}
+		left := wait - time.Since(since)
+		if left <= 0 || bytes >= s.unit.cfg.PendingBytesMax/2 {
+			return true
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		case <-s.work:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// gathered looks over what is uncommitted: since when, how much, and whether the input is far ahead.
+func (s *session) gathered() (since time.Time, bytes int64, lagging bool) {
+	first := time.Now().UnixNano()
+	for _, p := range s.ordered {
+		if ns := p.gathered.sinceNs.Load(); ns != 0 && ns < first {
+			first = ns
+		}
+		bytes += p.gathered.bytes.Load()
+		lagging = lagging || p.gathered.lagging.Load()
+	}
+	return time.Unix(0, first), bytes, lagging
+}
+
+// commit takes each partition's lock in turn and cuts it, writes all cuts in one transaction, and
+// then, only then, LevelDB. After an error nothing in memory can be trusted: the caller ends the
+// session, and the next one rebuilds from what Kafka committed.
+func (s *session) commit(ctx context.Context) error {
+	start := time.Now()
+	cuts, err := s.cutAll(start)
+	if err != nil || len(cuts) == 0 {
+		return err
+	}
+	st := CommitStats{Partitions: len(cuts), Cut: time.Since(start)}
+	s.room.broadcast()
+	s.unit.cfg.Trace("cut")
+	// Bounded: a commit that outlives the transaction timeout has been aborted by the broker.
+	ctx, cancel := context.WithTimeout(ctx, s.unit.cfg.TransactionTimout)
+	defer cancel()
+	st.Send, st.End, err = s.producer.commit(ctx, s.member, cuts)
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	flushStart := time.Now()
+	for _, c := range cuts {
+		if err := s.flush(c); err != nil {
+			return err
+		}
+		st.Records += len(c.table)
+		st.Outputs += len(c.outputs)
+		st.Bytes += c.bytes
+		st.Events += c.events
+	}
+	st.Flush = time.Since(flushStart)
+	s.unit.cfg.Trace("flushed")
+	s.unit.cfg.OnCommit(st)
+	return nil
+}
+
+func (s *session) cutAll(now time.Time) ([]*cut, error) {
+	var cuts []*cut
+	for _, p := range s.ordered {
+		p.mu.Lock()
+		c, err := p.take(s, now)
+		p.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		if c != nil {
+			cuts = append(cuts, c)
+		}
+	}
+	return cuts, nil
+}
+
+// flush writes a committed cut to LevelDB in one batch with its offset and position.
+func (s *session) flush(c *cut) error {
+	var b DiskBatch
+	for _, r := range c.table[:len(c.table)-1] {
+		if r.Value == nil {
+			b.Delete(r.Key)
+		} else {
+			b.Put(r.Key, r.Value)
+		}
+	}
+	place := c.table[len(c.table)-1].Offset
+	if _, err := c.p.disk.apply(s, &b, place+1, &c.position); err != nil {
+		return fmt.Errorf("flush partition %d: %w", c.p.id, err)
+	}
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	c.p.committed = c.position
+	c.p.table.flushedSeq = c.seq
+	return nil
+}

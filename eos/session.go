@@ -1,0 +1,233 @@
+package eos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// session is one generation of group membership: from the moment that partitions are assigned until
+// they are given back. Everything gathered in memory belongs to a session and dies with it.
+type session struct {
+	unit     *Unit
+	member   member
+	tableID  [16]byte
+	producer *producer
+	parts    map[int32]*partition
+	ordered  []*partition
+
+	work chan struct{} // capacity 1: something was processed
+	room *room         // back-pressure
+
+	ctx    context.Context // ends with the session, or with its first error
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when commitLoop has ended
+}
+
+// errSessionOver is the cause of a session's end when nothing went wrong.
+var errSessionOver = errors.New("the session is over")
+
+// openSession makes the session for the claims: fences dead owners, checks and recovers every
+// partition, moves the claims to the exact positions, and commits once, which names this instance as
+// the owner in the offsets' metadata and in the position records.
+func (u *Unit) openSession(gs sarama.ConsumerGroupSession) (_ *session, err error) {
+	s := &session{
+		unit: u, member: member{id: gs.MemberID(), generation: gs.GenerationID()},
+		parts: map[int32]*partition{}, work: make(chan struct{}, 1), room: newRoom(), done: make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancelCause(gs.Context())
+	context.AfterFunc(s.ctx, s.room.broadcast)
+	defer func() {
+		if err != nil {
+			s.abandon(err)
+		}
+	}()
+	claimed := gs.Claims()[u.cfg.Input]
+	u.log.Info("partitions assigned", "generation", s.member.generation, "partitions", claimed)
+	if len(claimed) == 0 {
+		close(s.done)
+		return s, nil
+	}
+	if err := s.recover(s.ctx, claimed); err != nil {
+		return nil, err
+	}
+	u.cfg.Trace("recovered")
+	if s.producer, err = newProducer(s.ctx, u); err != nil {
+		return nil, err
+	}
+	if err := s.commit(s.ctx); err != nil {
+		return nil, fmt.Errorf("opening commit: %w", err)
+	}
+	for _, p := range s.ordered {
+		for _, src := range p.sources {
+			// Both: Mark only moves forward, Reset only back.
+			gs.MarkOffset(src.topic, p.id, src.next, "")
+			gs.ResetOffset(src.topic, p.id, src.next, "")
+		}
+		p.mu.Lock()
+		p.running = true
+		p.mu.Unlock()
+	}
+	go s.run()
+	return s, nil
+}
+
+func (s *session) run() {
+	defer close(s.done)
+	if err := s.commitLoop(s.ctx); err != nil {
+		s.fail(err)
+	}
+}
+
+// fail ends the session; the first reason counts.
+func (s *session) fail(err error) { s.cancel(err) }
+
+// failure is the reason for which the session ended early, nil if it did not.
+func (s *session) failure() error {
+	cause := context.Cause(s.ctx)
+	if cause == nil || errors.Is(cause, errSessionOver) || errors.Is(cause, context.Canceled) {
+		return nil
+	}
+	return cause
+}
+
+// process runs the handler over a batch under its partition's lock.
+func (s *session) process(b *batch) {
+	p := s.parts[b.partition]
+	if p == nil || !s.room.wait(s) {
+		return // the session is over; the records stay uncommitted and are read again
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	src := p.source(b.topic)
+	clean := false
+	defer func() {
+		if !clean { // a panic in the handler left the partition half changed
+			s.fail(fmt.Errorf("handler panicked at %s/%d@%d", b.topic, b.partition, src.next))
+		}
+	}()
+	for _, msg := range b.records {
+		if msg.Offset < src.next {
+			continue // a claim may begin before the position that Setup moved it to
+		}
+		if err := p.handle(src, msg); err != nil {
+			s.fail(&HandlerError{Topic: msg.Topic, Partition: msg.Partition, Offset: msg.Offset, Err: err})
+			break
+		}
+	}
+	src.highWater = b.highWater
+	p.publish(s.unit.cfg.CatchUpLag)
+	clean = true
+	select {
+	case s.work <- struct{}{}:
+	default:
+	}
+}
+
+// close ends the session after Goka's partition processors have stopped: one bounded final commit,
+// then nothing of this session touches state any more.
+func (s *session) close() {
+	failed := s.failure()
+	s.cancel(errSessionOver)
+	<-s.done
+	if failed == nil && s.producer != nil && len(s.parts) > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), s.unit.cfg.SessionTimeout/2)
+		defer cancel()
+		// The generation may be over by now: then the broker fences this commit, and the next owner
+		// processes the records again.
+		if err := s.commit(ctx); err != nil {
+			s.unit.log.Info("final commit did not succeed; its records will be processed again", "cause", err)
+		}
+	}
+	s.abandon(errSessionOver)
+}
+
+// abandon drops everything in memory. The local state stays, holding committed data alone.
+func (s *session) abandon(err error) {
+	s.cancel(err)
+	if s.producer != nil {
+		s.producer.close()
+	}
+	for _, p := range s.parts {
+		p.disk.take(nil)
+	}
+}
+
+func (s *session) status() []PartitionStatus {
+	out := make([]PartitionStatus, 0, len(s.ordered))
+	for _, p := range s.ordered {
+		p.mu.Lock()
+		out = append(out, p.status())
+		p.mu.Unlock()
+	}
+	slices.SortFunc(out, func(a, b PartitionStatus) int { return int(a.Partition - b.Partition) })
+	return out
+}
+
+// room is where callbacks wait while too much is uncommitted.
+type room struct {
+	mu   sync.Mutex
+	cond *sync.Cond
+}
+
+func newRoom() *room {
+	r := &room{}
+	r.cond = sync.NewCond(&r.mu)
+	return r
+}
+
+func (r *room) broadcast() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cond.Broadcast()
+}
+
+// wait returns once less than PendingBytesMax is uncommitted; false if the session ended.
+func (r *room) wait(s *session) bool {
+	if s.ctx.Err() != nil {
+		return false
+	}
+	if s.uncommittedBytes() < s.unit.cfg.PendingBytesMax {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s.uncommittedBytes() >= s.unit.cfg.PendingBytesMax {
+		if s.ctx.Err() != nil {
+			return false
+		}
+		r.cond.Wait()
+	}
+	return s.ctx.Err() == nil
+}
+
+func (s *session) uncommittedBytes() int64 {
+	var n int64
+	for _, p := range s.ordered {
+		n += p.gathered.bytes.Load()
+	}
+	return n
+}
+
+// HandlerError is an error of the handler at one record.
+type HandlerError struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Err       error
+}
+
+func (e *HandlerError) Error() string {
+	return fmt.Sprintf("%s/%d@%d: %v", e.Topic, e.Partition, e.Offset, e.Err)
+}
+
+// Unwrap answers the cause.
+func (e *HandlerError) Unwrap() error { return e.Err }
+
+// now is a seam for the age of local state.
+var now = time.Now
