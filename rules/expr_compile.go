@@ -64,7 +64,10 @@ func (u *unit) fault(e ast.Expr, format string, args ...any) {
 	if o, ok := u.ast.SourceInfo().GetOffsetRange(e.ID()); ok {
 		at = int(o.Start)
 	}
-	u.faults = append(u.faults, exprFault{at, fmt.Sprintf(format, args...)})
+	f := exprFault{offset: at, message: fmt.Sprintf(format, args...)}
+	if !slices.Contains(u.faults, f) { // a constant is looked at more than once
+		u.faults = append(u.faults, f)
+	}
 }
 
 func (u *unit) newScratch() int {

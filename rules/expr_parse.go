@@ -34,7 +34,7 @@ const (
 
 // A scope says which names an expression may use.
 type scope struct {
-	totals map[string]*types.Type // type by total
+	totals map[string]typeOf // by name
 	flags  map[string]bool
 	inner  bool // a total's own expression: no totals.x
 	input  bool // input.id and input.time: event alone
@@ -51,6 +51,7 @@ type parsed struct {
 type exprFault struct {
 	offset  int
 	message string
+	syntax  bool
 }
 
 var celParser = func() *parser.Parser {
@@ -72,7 +73,7 @@ func parseExpr(text string, sc *scope) (*parsed, []exprFault) {
 	source := common.NewTextSource(text)
 	tree, errs := celParser.Parse(source)
 	if len(errs.GetErrors()) > 0 {
-		return nil, celFaults(tree, source, errs)
+		return nil, celFaults(tree, errs, true)
 	}
 	r := &rewriter{scope: sc, text: []rune(text), info: tree.SourceInfo(), factory: ast.NewExprFactory(), numbers: map[int64]*codecs.Decimal{}}
 	r.walk(tree.Expr(), 0)
@@ -81,7 +82,7 @@ func parseExpr(text string, sc *scope) (*parsed, []exprFault) {
 	}
 	checked, errs := checker.Check(tree, source, checkerEnv(sc))
 	if len(errs.GetErrors()) > 0 {
-		return nil, celFaults(tree, source, errs)
+		return nil, celFaults(tree, errs, false)
 	}
 	return &parsed{ast: checked, numbers: r.numbers, root: checked.GetType(checked.Expr().ID())}, nil
 }
@@ -103,7 +104,7 @@ func (r *rewriter) fault(e ast.Expr, format string, args ...any) {
 	if o, ok := r.info.GetOffsetRange(e.ID()); ok {
 		at = int(o.Start)
 	}
-	r.faults = append(r.faults, exprFault{at, fmt.Sprintf(format, args...)})
+	r.faults = append(r.faults, exprFault{offset: at, message: fmt.Sprintf(format, args...)})
 }
 
 func (r *rewriter) walk(e ast.Expr, depth int) {
@@ -355,7 +356,7 @@ func loopMacros() []parser.Macro {
 			return newLoop(h, operators.Map, target, args[0], h.NewList(), args[1], h.NewList(args[2]))
 		}),
 		parser.NewGlobalMacro(operators.Has, 1, func(h parser.ExprHelper, _ ast.Expr, args []ast.Expr) (ast.Expr, *common.Error) {
-			if root, names := rootAndNames(args[0]); root == nil && args[0].Kind() != ast.SelectKind || root != nil && len(names) == 0 {
+			if args[0].Kind() != ast.SelectKind && (args[0].Kind() != ast.CallKind || args[0].AsCall().FunctionName() != operators.Index) {
 				return nil, h.NewError(args[0].ID(), "has() asks for a field, such as has(event.x)")
 			}
 			return h.NewCall(hasCall, args[0]), nil
@@ -371,7 +372,15 @@ func newLoop(h parser.ExprHelper, name string, target, variable, init, condition
 	return h.NewComprehension(target, variable.AsIdent(), accu, init, condition, step, h.NewIdent(accu)), nil
 }
 
-var number = types.DoubleType // all numbers are one type to the checker
+// typeOf is a type as the checker knows it.
+type typeOf = *types.Type
+
+// All numbers are one type to the checker.
+var (
+	number  = types.DoubleType
+	anyType = types.DynType
+	anyList = types.NewListType(types.DynType)
+)
 
 // functions are declared once; cel-go's own standard library is not used.
 var functions = func() []*decls.FunctionDecl {
@@ -471,10 +480,13 @@ var (
 )
 
 // celFaults words the faults of the parser and the checker.
-func celFaults(tree *ast.AST, source common.Source, errs *common.Errors) []exprFault {
+func celFaults(tree *ast.AST, errs *common.Errors, syntax bool) []exprFault {
 	var faults []exprFault
 	for _, err := range errs.GetErrors() {
 		message := err.Message
+		if strings.HasPrefix(message, "More than ") {
+			continue
+		}
 		if m := overloadMessage.FindStringSubmatch(message); m != nil {
 			name := m[1]
 			if display, ok := operators.FindReverse(name); ok && display != "" {
@@ -491,13 +503,13 @@ func celFaults(tree *ast.AST, source common.Source, errs *common.Errors) []exprF
 			message = strings.Replace(message, "undeclared reference to", "unknown function", 1)
 			message = strings.TrimPrefix(message, "Syntax error: ")
 			message, _, _ = strings.Cut(message, " expecting {")
+			message = strings.ReplaceAll(message, "'<EOF>'", "the end")
 		}
 		offset := 0
 		if err.Location.Line() > 0 {
 			offset = int(tree.SourceInfo().ComputeOffset(int32(err.Location.Line()), int32(err.Location.Column())))
 		}
-		faults = append(faults, exprFault{offset, message})
+		faults = append(faults, exprFault{offset, message, syntax})
 	}
-	_ = source
 	return faults
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"cel.dev/cel-go/common/types"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/tidemark/tidemark/codecs"
@@ -214,16 +213,16 @@ func (l *loader) from(n *yaml.Node) {
 // declare gathers the names and types that expressions may use, before any expression is read.
 func (l *loader) declare(values map[string]*yaml.Node) {
 	l.totals, l.flags = map[string]int{}, map[string]int{}
-	l.all = scope{totals: map[string]*types.Type{}, flags: map[string]bool{}}
+	l.all = scope{totals: map[string]typeOf{}, flags: map[string]bool{}}
 	var totals, flags []string
 	for name, decl := range mapping(values["totals"]) {
 		l.all.totals[name] = number
 		for key := range mapping(decl) {
 			switch key {
 			case "last":
-				l.all.totals[name] = types.DynType
+				l.all.totals[name] = anyType
 			case "list":
-				l.all.totals[name] = types.NewListType(types.DynType)
+				l.all.totals[name] = anyList
 			}
 		}
 		totals = append(totals, name)

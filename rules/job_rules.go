@@ -158,7 +158,7 @@ func (l *loader) expression(n *yaml.Node, name string, sc *scope, w want) *progr
 	}
 	for _, f := range faults {
 		line, column := l.place(n, f.offset)
-		if l.cut[n] || looksCut(n) {
+		if l.cut[n] || f.syntax && looksCut(n) {
 			f.message += "; quote the expression"
 		}
 		l.faultAt(line, column, f.message)

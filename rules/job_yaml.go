@@ -34,22 +34,31 @@ func (r *reader) parseYAML(src []byte) *yaml.Node {
 var flowExpression = regexp.MustCompile(`(when|clear|sum|min|max|avg|last|list|id|time)\s*:`)
 
 func (r *reader) syntaxFault(err error) {
-	line, column, message := 1, 1, err.Error()
+	line, column, message := 1, 1, strings.TrimPrefix(err.Error(), "yaml: ")
+	hint := false
 	if load := (*yaml.LoadError)(nil); errors.As(err, &load) {
 		message = load.Message
 		if load.ContextMsg != "" {
 			message = load.ContextMsg + ": " + message
 		}
 		line, column = max(load.Mark.Line, 1), max(load.Mark.Column, 1)
+		hint = r.holdsExpression(load.ContextMark.Line)
 	}
-	if line <= len(r.lines) && flowExpression.MatchString(string(r.lines[line-1])) {
-		message += `; if this line holds an expression, quote the expression`
+	if hint || r.holdsExpression(line) {
+		message += "; if this is an expression, quote the expression"
 	}
 	r.faultAt(line, column, message)
 }
 
+func (r *reader) holdsExpression(line int) bool {
+	return line > 0 && line <= len(r.lines) && flowExpression.MatchString(string(r.lines[line-1]))
+}
+
 func (r *reader) faultAt(line, column int, message string) {
-	r.faults = append(r.faults, Fault{Line: line, Column: column, Message: message})
+	f := Fault{Line: line, Column: column, Message: message}
+	if !slices.Contains(r.faults, f) {
+		r.faults = append(r.faults, f)
+	}
 }
 
 func (r *reader) fault(n *yaml.Node, format string, args ...any) {
@@ -245,7 +254,7 @@ func indent(line []rune) int {
 
 // suggest names the known word that is nearest to an unknown one.
 func suggest(word string, known map[string]bool) string {
-	best, least := "", len(word)/3+2
+	best, least := "", max(1, len(word)/2)+1
 	var names []string
 	for name := range known {
 		names = append(names, name)
