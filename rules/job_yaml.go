@@ -20,7 +20,7 @@ type reader struct {
 // parseYAML reads the one document of a job file. The root is nil where YAML itself found a fault.
 func (r *reader) parseYAML(src []byte) *yaml.Node {
 	var doc yaml.Node
-	if err := yaml.Load(src, &doc); err != nil {
+	if err := yaml.Load(src, &doc); err != nil && !strings.Contains(err.Error(), "no documents in stream") {
 		r.syntaxFault(err)
 		return nil
 	}
@@ -34,10 +34,10 @@ func (r *reader) parseYAML(src []byte) *yaml.Node {
 var flowExpression = regexp.MustCompile(`(when|clear|sum|min|max|avg|last|list|id|time)\s*:`)
 
 func (r *reader) syntaxFault(err error) {
-	line, column, message := 1, 1, strings.TrimPrefix(err.Error(), "yaml: ")
+	line, column, message := 1, 1, err.Error()
 	hint := false
 	if load := (*yaml.LoadError)(nil); errors.As(err, &load) {
-		message = load.Message
+		message = strings.TrimPrefix(load.Message, "yaml: ")
 		if load.ContextMsg != "" {
 			message = load.ContextMsg + ": " + message
 		}
