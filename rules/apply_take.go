@@ -1,0 +1,39 @@
+package rules
+
+import (
+	"fmt"
+
+	"github.com/tidemark/tidemark/codecs"
+)
+
+// Bounds of a number that a total takes. Every number of an event is inside; a product of two may not be. With them
+// no sum, of however many and in whatever order they come and go, needs more digits than arithmetic carries: 60 before
+// the point, 40 after it, and 19 for as many events as can be counted.
+const (
+	takenDigitsMax   = 60
+	takenDecimalsMax = 40
+)
+
+// set takes the value of a total's expression.
+func (c *contribution) set(kind totalKind, v *codecs.Value) error {
+	if kind.hasVals() {
+		switch v.Kind {
+		case codecs.Bool, codecs.String:
+			c.val = codecs.Value{Kind: v.Kind, Bool: v.Bool, Str: v.Str}
+		case codecs.Number:
+			c.val = codecs.Value{Kind: v.Kind}
+			c.val.Num.Set(&v.Num)
+		default:
+			return fmt.Errorf("%s takes numbers, strings and booleans, not a %s", kind, v.Kind)
+		}
+		return nil
+	}
+	if v.Kind != codecs.Number {
+		return fmt.Errorf("%s takes numbers, not a %s", kind, v.Kind)
+	}
+	if !v.Num.Within(takenDigitsMax, takenDecimalsMax) {
+		return fmt.Errorf("%s takes numbers below 1e%d with at most %d decimals", kind, takenDigitsMax, takenDecimalsMax)
+	}
+	c.num.Set(&v.Num)
+	return nil
+}
