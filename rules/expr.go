@@ -10,7 +10,7 @@ import (
 // A program is one compiled expression. It is immutable and may be shared by goroutines; all that changes while
 // it runs lies in the env.
 type program struct {
-	name   string // place in the job file, such as flags.noisy.when
+	name   string // its key in the job file, such as when
 	source string // as written in the job file
 	canon  string // canonical form: what the digest is built from
 

@@ -32,7 +32,7 @@ type unit struct {
 
 // compile turns a checked expression into a program.
 func (c *compiler) compile(name, source string, p *parsed) (*program, []exprFault) {
-	u := &unit{compiler: c, parsed: p, program: &program{name: name, source: source}}
+	u := &unit{compiler: c, parsed: p, program: &program{name: name[strings.LastIndexByte(name, '.')+1:], source: source}}
 	root := p.ast.Expr()
 	switch {
 	case p.root.Kind() == types.BoolKind:
