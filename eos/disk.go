@@ -151,8 +151,8 @@ func (d *Disk) resume(tuning *diskTuning, maxAge time.Duration, now time.Time) (
 	}
 	why, err = d.load(maxAge, now)
 	if why != "" || err != nil {
-		err = errors.Join(err, d.db.Close())
-		d.db = nil
+		// A compaction that began meanwhile may have met damage, and Close would say so; the state is given up anyway.
+		_ = d.db.Close()
 	}
 	return why, err
 }
@@ -421,7 +421,7 @@ func (d *Disk) Close() error {
 		// The write lock is lost (see flush), and DB.Close would wait for it; its goroutines end all the same.
 		go func(db *leveldb.DB) { _ = db.Close() }(d.db)
 	} else {
-		err = errors.Join(err, d.db.Close())
+		err = errors.Join(err, d.judge(d.db.Close())) // a compaction may have met damage
 	}
 	return errors.Join(err, d.stor.Close())
 }

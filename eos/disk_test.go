@@ -2,6 +2,7 @@ package eos
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -52,7 +53,12 @@ func (h history) batch(i int, b *DiskBatch) {
 }
 
 func (h history) value(key string, i int) []byte {
-	return fmt.Appendf(nil, "%s as of %d %x", key, i, rand.New(rand.NewPCG(uint64(i), 2)).Uint64())
+	rng := rand.New(rand.NewPCG(uint64(i), 2))
+	value := fmt.Appendf(nil, "%s as of %d ", key, i)
+	for range 25 { // does not compress, so that there are many blocks
+		value = binary.BigEndian.AppendUint64(value, rng.Uint64())
+	}
+	return value
 }
 
 // at gives the state after the batches whose offsets lie below next.
@@ -105,7 +111,7 @@ func (h history) compare(d *Disk) (silent []string, damaged int, err error) {
 		case err != nil:
 			return silent, damaged, err
 		case !ok || string(got) != value:
-			silent = append(silent, fmt.Sprintf("%s is %q, want %q", key, got, value))
+			silent = append(silent, fmt.Sprintf("%s is %.30q, want %.30q", key, got, value))
 		}
 	}
 	snap, err := d.Snapshot()
