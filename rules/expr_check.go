@@ -79,7 +79,11 @@ var functions = func() []*decls.FunctionDecl {
 	add("duration", false, f(span, text), f(span, span))
 	add("timestamp", false, f(instant, text), f(instant, instant))
 	for name := range timeParts {
-		add(name, true, f(number, instant))
+		if durationParts[name] > 0 {
+			add(name, true, f(number, instant), f(number, span))
+		} else {
+			add(name, true, f(number, instant))
+		}
 	}
 	return all
 }()

@@ -133,11 +133,23 @@ var timeParts = map[string]func(t time.Time) int{
 	"getMilliseconds": func(t time.Time) int { return t.Nanosecond() / 1e6 },
 }
 
+// durationParts are CEL's getters of a duration: all of it, in whole units.
+var durationParts = map[string]int64{
+	"getHours": 60 * 60 * 1000, "getMinutes": 60 * 1000, "getSeconds": 1000, "getMilliseconds": 1,
+}
+
 func timePart(z, x *codecs.Value, name string, part func(t time.Time) int) error {
-	if x.Kind != codecs.Time {
+	var n int64
+	unit := durationParts[name]
+	switch {
+	case x.Kind == codecs.Time:
+		n = int64(part(time.UnixMilli(x.Int).UTC()))
+	case x.Kind == codecs.Duration && unit > 0:
+		n = x.Int / unit
+	default:
 		return &kindError{name + "()", []codecs.Kind{x.Kind}}
 	}
-	z.Kind, z.Num = codecs.Number, codecs.DecimalFromInt64(int64(part(time.UnixMilli(x.Int).UTC())))
+	z.Kind, z.Num = codecs.Number, codecs.DecimalFromInt64(n)
 	return nil
 }
 
