@@ -164,7 +164,7 @@ func (c *chunk) insert(rule *total, slot int64, by *contribution) {
 		c.merge(rule, e-1, by)
 		return
 	}
-	c.bytes += by.bytes
+	c.bytes -= c.stepBytes(e - 1)
 	c.times = insertAt(c.times, e, slot)
 	if rule.kind.hasCounts() {
 		c.counts = insertAt(c.counts, e, 1)
@@ -177,6 +177,7 @@ func (c *chunk) insert(rule *total, slot int64, by *contribution) {
 		c.vals = insertAt(c.vals, e, codecs.Value{})
 		retain(&c.vals[e], &by.val)
 	}
+	c.bytes += c.stepBytes(e-1) + c.entryBytes(rule, e)
 }
 
 // merge adds the contribution to the entry of the same instant. A min or max that it replaces is replaced whole, for
@@ -210,8 +211,10 @@ func (w *window) seal() {
 		bytes += tail.entryBytes(w.rule, cut)
 		cut++
 	}
+	step := tail.stepBytes(cut - 1) // to an entry that is no longer beside it
+	w.bytes -= step
 	sealed := tail.cut(0, cut)
-	sealed.bytes = bytes
+	sealed.bytes = bytes - step
 	sealed.number = w.numbers
 	sealed.dirty = true
 	w.numbers++
@@ -229,8 +232,10 @@ func (w *window) split(at int) {
 		bytes += old.entryBytes(w.rule, cut)
 		cut++
 	}
+	step := old.stepBytes(cut - 1)
+	w.bytes -= step
 	left, right := old.cut(0, cut), old.cut(cut, len(old.times))
-	left.number, left.stored, left.bytes, left.dirty = old.number, old.stored, bytes, true
+	left.number, left.stored, left.bytes, left.dirty = old.number, old.stored, bytes-step, true
 	right.number, right.bytes, right.dirty = w.numbers, old.bytes-bytes, true
 	w.numbers++
 	w.chunks[at] = left
@@ -304,20 +309,6 @@ func (w *window) evictable(oldest int64) int64 {
 		freed += c.bytes
 	}
 	return freed
-}
-
-func (c *chunk) entryBytes(rule *total, e int) int64 {
-	n := stepBytes(rule)
-	if rule.kind.hasCounts() {
-		n += uvarintBytes(c.counts[e])
-	}
-	if rule.kind.hasNums() {
-		n += numBytes(&c.nums[e])
-	}
-	if rule.kind.hasVals() {
-		n += 2 * valBytes(&c.vals[e]) // once more where it is shown
-	}
-	return withChunkBytes(n)
 }
 
 func cutColumn[T any](column []T, from, to int) []T {

@@ -17,13 +17,36 @@ const (
 	flagFixedBytes  = 400
 )
 
-// stepBytes bounds the distance of an entry's time from the one before it.
-func stepBytes(rule *total) int64 {
+// entryBytes is what entry e takes in its chunk.
+func (c *chunk) entryBytes(rule *total, e int) int64 {
+	n := int64(0)
+	if rule.kind.hasCounts() {
+		n += uvarintBytes(c.counts[e])
+	}
+	if rule.kind.hasNums() {
+		n += numBytes(&c.nums[e])
+	}
+	if rule.kind.hasVals() {
+		n += 2 * valBytes(&c.vals[e]) // once more where it is shown
+	}
+	return c.stepBytes(e) + withFraming(n)
+}
+
+// stepBytes is what the distance from entry e to the next one takes; the last one has none.
+func (c *chunk) stepBytes(e int) int64 {
+	if e < 0 || e+1 >= len(c.times) {
+		return 0
+	}
+	return uvarintBytes(uint64(c.times[e+1] - c.times[e]))
+}
+
+// stepBytesMax bounds stepBytes: entries that lie side by side were kept at the same time.
+func stepBytesMax(rule *total) int64 {
 	return uvarintBytes(uint64(rule.windowMs + rule.latenessMs + rule.grainMs))
 }
 
-// withChunkBytes adds an entry's part in the framing of its chunk.
-func withChunkBytes(n int64) int64 { return n + 1 + n/32 }
+// withFraming adds an entry's part in the framing of its chunk.
+func withFraming(n int64) int64 { return n + 1 + n/32 }
 
 func uvarintBytes(x uint64) int64 { return int64(bits.Len64(x|1)+6) / 7 }
 
@@ -39,7 +62,7 @@ func valBytes(v *codecs.Value) int64 {
 	return 6
 }
 
-// size fills in what the contribution costs as an entry of its own, or as an item.
+// size fills in what the contribution costs at most as an entry of its own, or as an item.
 func (c *contribution) size(rule *total) {
 	switch {
 	case rule.windowMs == 0 && rule.kind.hasVals():
@@ -47,7 +70,7 @@ func (c *contribution) size(rule *total) {
 	case rule.windowMs == 0:
 		c.bytes = 0
 	default:
-		n := stepBytes(rule)
+		n := int64(0)
 		if rule.kind.hasCounts() {
 			n++
 		}
@@ -57,7 +80,7 @@ func (c *contribution) size(rule *total) {
 		if rule.kind.hasVals() {
 			n += 2 * valBytes(&c.val)
 		}
-		c.bytes = withChunkBytes(n)
+		c.bytes = stepBytesMax(rule) + withFraming(n)
 	}
 }
 
