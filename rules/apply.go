@@ -272,7 +272,7 @@ func (a *Applier) count(st *State, ms, last int64, late bool) {
 			mustAdd(&t.num, &t.num, &by.num)
 		case kindMin, kindMax:
 			if t.n == 0 || better(rule.kind, &by.num, &t.num) {
-				t.num.Set(&by.num)
+				t.num = by.num
 			}
 		case kindLast, kindList:
 			st.bytes += t.item(rule, ms, by)

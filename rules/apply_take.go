@@ -19,10 +19,12 @@ func (c *contribution) set(kind totalKind, v *codecs.Value) error {
 	if kind.hasVals() {
 		switch v.Kind {
 		case codecs.Bool, codecs.String:
-			c.val = codecs.Value{Kind: v.Kind, Bool: v.Bool, Str: v.Str}
+			c.val = codecs.Value{Kind: v.Kind, Bool: v.Bool, Str: v.Str} // what is kept is copied by retain
 		case codecs.Number:
-			c.val = codecs.Value{Kind: v.Kind}
-			c.val.Num.Set(&v.Num)
+			if !v.Num.Within(takenDigitsMax, takenDecimalsMax) {
+				return errTaken(kind)
+			}
+			c.val = codecs.Value{Kind: v.Kind, Num: v.Num}
 		default:
 			return fmt.Errorf("%s takes numbers, strings and booleans, not a %s", kind, v.Kind)
 		}
@@ -32,8 +34,12 @@ func (c *contribution) set(kind totalKind, v *codecs.Value) error {
 		return fmt.Errorf("%s takes numbers, not a %s", kind, v.Kind)
 	}
 	if !v.Num.Within(takenDigitsMax, takenDecimalsMax) {
-		return fmt.Errorf("%s takes numbers below 1e%d with at most %d decimals", kind, takenDigitsMax, takenDecimalsMax)
+		return errTaken(kind)
 	}
-	c.num.Set(&v.Num)
+	c.num = v.Num
 	return nil
+}
+
+func errTaken(kind totalKind) error {
+	return fmt.Errorf("%s takes numbers below 1e%d with at most %d decimals", kind, takenDigitsMax, takenDecimalsMax)
 }

@@ -113,16 +113,18 @@ func (t *tally) itemGrowth(rule *total, ms int64, by *contribution) int64 {
 
 // retain copies a scalar so that it outlives the event and the run of a program.
 func retain(dst, src *codecs.Value) {
-	*dst = codecs.Value{Kind: src.Kind, Bool: src.Bool, Int: src.Int}
+	*dst = codecs.Value{Kind: src.Kind}
 	switch src.Kind {
+	case codecs.Bool:
+		dst.Bool = src.Bool
 	case codecs.Number:
-		dst.Num.Set(&src.Num)
+		dst.Num = src.Num
 	case codecs.String:
 		dst.Str = strings.Clone(src.Str)
 	}
 }
 
-// Shown returns the totals as an answer gives them: windows are those that end at the last time. Lists may lie in the
+// shown returns the totals as an answer gives them: windows are those that end at the last time. Lists may lie in the
 // state: they are good until the next event.
 func (st *State) shown(dst []codecs.Value) []codecs.Value {
 	dst = dst[:0]

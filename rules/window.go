@@ -170,8 +170,7 @@ func (c *chunk) insert(rule *total, slot int64, by *contribution) {
 		c.counts = insertAt(c.counts, e, 1)
 	}
 	if rule.kind.hasNums() {
-		c.nums = insertAt(c.nums, e, codecs.Decimal{})
-		c.nums[e].Set(&by.num)
+		c.nums = insertAt(c.nums, e, by.num)
 	}
 	if rule.kind.hasVals() {
 		c.vals = insertAt(c.vals, e, codecs.Value{})
@@ -180,8 +179,7 @@ func (c *chunk) insert(rule *total, slot int64, by *contribution) {
 	c.bytes += c.stepBytes(e-1) + c.entryBytes(rule, e)
 }
 
-// merge adds the contribution to the entry of the same instant. A min or max that it replaces is replaced whole, for
-// spans hold copies.
+// merge adds the contribution to the entry of the same instant.
 func (c *chunk) merge(rule *total, e int, by *contribution) {
 	c.bytes -= c.entryBytes(rule, e)
 	if rule.kind.hasCounts() {
@@ -192,8 +190,7 @@ func (c *chunk) merge(rule *total, e int, by *contribution) {
 		mustAdd(&c.nums[e], &c.nums[e], &by.num)
 	case kindMin, kindMax:
 		if better(rule.kind, &by.num, &c.nums[e]) {
-			c.nums[e] = codecs.Decimal{}
-			c.nums[e].Set(&by.num)
+			c.nums[e] = by.num
 		}
 	}
 	c.bytes += c.entryBytes(rule, e)

@@ -14,7 +14,7 @@ type span struct {
 	from int            // of best: those before have left
 }
 
-// An extreme is a candidate for min or max. Its number is never changed in place.
+// An extreme is a candidate for min or max.
 type extreme struct {
 	time int64
 	num  codecs.Decimal
@@ -229,9 +229,7 @@ func (w *window) counted(slot int64, by *contribution, moved bool) {
 		case kindSum:
 			mustAdd(&s.sum, &s.sum, &by.num)
 		case kindMin, kindMax:
-			var own codecs.Decimal
-			own.Set(&by.num)
-			s.push(w.rule.kind, slot, &own)
+			s.push(w.rule.kind, slot, &by.num)
 		}
 	}
 	if moved {
