@@ -131,7 +131,8 @@ func (u *unit) listLiteral(e ast.Expr) valueFunc {
 func appendCopy(items []codecs.Value, v *codecs.Value) []codecs.Value {
 	items = append(items, *v)
 	if v.Kind == codecs.Number {
-		items[len(items)-1].Num = v.Num.Clone()
+		items[len(items)-1].Num = codecs.Decimal{}
+		items[len(items)-1].Num.Set(&v.Num)
 	}
 	return items
 }
