@@ -174,7 +174,6 @@ func (k *Kafka) Sarama() (*sarama.Config, error) {
 	// responseReceiver sets the one deadline for all requests).
 	c.Net.ReadTimeout = rebalance + answerTimeout
 	c.Metadata.AllowAutoTopicCreation = false
-	c.Metadata.Full = false
 	c.Metadata.RefreshFrequency = time.Minute
 	c.Metadata.Retry.Max = 10
 	c.Metadata.Retry.Backoff = 100 * time.Millisecond
