@@ -108,3 +108,40 @@ func TestExpr_StepsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+func TestExpr_SameInBothOrdersOfOperands(t *testing.T) {
+	operands := []string{
+		"event.one", "1.0", "0.5", "event.big", "event.text", "'héllo'", "'x'", "event.yes", "false", "event.nil", "event.text[0]",
+		"event.list", "event.mixed", "event.holes", "[3, 1, 2]", "[3, null, 2]", "[3, 'x']", "event.user", "{'name': 'bob', 'age': 1}",
+		"time", "timestamp('2026-01-01T00:00:00Z')", "duration('1s')", "totals.n", "prior.totals.s", "totals.l",
+	}
+	mirrored := map[string]string{"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+	for _, x := range operands {
+		for _, y := range operands {
+			for op, mirror := range mirrored {
+				there, back := x+" "+op+" "+y, y+" "+mirror+" "+x
+				_, _, faults1 := tryProgram(there)
+				_, _, faults2 := tryProgram(back)
+				if (len(faults1) == 0) != (len(faults2) == 0) {
+					t.Errorf("%s is refused at load and %s is not, or the other way round", there, back)
+				}
+				if len(faults1)+len(faults2) > 0 {
+					continue
+				}
+				if got, want := run(t, back), run(t, there); got != want {
+					t.Errorf("%s = %s, but %s = %s", back, got, there, want)
+				}
+			}
+			for _, op := range []string{"+", "*"} {
+				there, back := x+" "+op+" "+y, y+" "+op+" "+x
+				if _, _, faults := tryProgram(there); len(faults) > 0 {
+					continue
+				}
+				got, want := run(t, back), run(t, there)
+				if got != want && !strings.ContainsAny(got, `"[`) { // texts and lists have an order
+					t.Errorf("%s = %s, but %s = %s", back, got, there, want)
+				}
+			}
+		}
+	}
+}
