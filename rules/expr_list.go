@@ -57,7 +57,7 @@ func (u *unit) index(x, y ast.Expr) valueFunc {
 			}
 			return nullValue
 		case x.Kind == codecs.List && y.Kind == codecs.Number:
-			if i, ok := smallInt(&y.Num, len(x.Items)); ok {
+			if i, ok := indexOf(&y.Num, len(x.Items)); ok {
 				return &x.Items[i]
 			}
 			return nullValue
@@ -66,22 +66,10 @@ func (u *unit) index(x, y ast.Expr) valueFunc {
 	}
 }
 
-// smallInt reads a whole number in 0 <= i < limit.
-func smallInt(d *codecs.Decimal, limit int) (int, bool) {
-	lo, hi := 0, limit-1
-	for lo <= hi {
-		mid := (lo + hi) / 2
-		m := codecs.DecimalFromInt64(int64(mid))
-		switch c := d.Cmp(&m); {
-		case c == 0:
-			return mid, true
-		case c < 0:
-			hi = mid - 1
-		default:
-			lo = mid + 1
-		}
-	}
-	return 0, false
+// indexOf reads a whole number in 0 <= i < limit.
+func indexOf(d *codecs.Decimal, limit int) (int, bool) {
+	i, ok := d.Int64()
+	return int(i), ok && i >= 0 && i < int64(limit)
 }
 
 func size(e *env, z, x *codecs.Value) error {
@@ -119,22 +107,12 @@ func (u *unit) listLiteral(e ast.Expr) valueFunc {
 			if v == nil {
 				return nil
 			}
-			out = appendCopy(out, v)
+			out = append(out, *v)
 		}
 		z := &e.scratch[s]
 		z.Kind, z.Items = codecs.List, out
 		return z
 	}
-}
-
-// appendCopy appends a copy that shares no digits with v, which may be scratch.
-func appendCopy(items []codecs.Value, v *codecs.Value) []codecs.Value {
-	items = append(items, *v)
-	if v.Kind == codecs.Number {
-		items[len(items)-1].Num = codecs.Decimal{}
-		items[len(items)-1].Num.Set(&v.Num)
-	}
-	return items
 }
 
 func (u *unit) mapLiteral(e ast.Expr) valueFunc {
@@ -158,15 +136,13 @@ func (u *unit) mapLiteral(e ast.Expr) valueFunc {
 		if !e.charge(len(entries)) {
 			return nil
 		}
-		values := make([]codecs.Value, 0, len(entries))
 		members := make([]codecs.Member, len(entries))
 		for i, one := range entries {
 			v := one.value(e)
 			if v == nil {
 				return nil
 			}
-			values = appendCopy(values, v)
-			members[i] = codecs.Member{Name: one.key, Value: values[i]}
+			members[i] = codecs.Member{Name: one.key, Value: *v}
 		}
 		z := &e.scratch[s]
 		z.Kind, z.Members = codecs.Map, members
@@ -385,7 +361,7 @@ func (u *unit) mapLoop(c ast.ComprehensionExpr) valueFunc {
 				if one == nil {
 					return nil
 				}
-				out = appendCopy(out, one)
+				out = append(out, *one)
 			}
 		}
 		z := &e.scratch[s]
