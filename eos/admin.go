@@ -207,8 +207,10 @@ func (u *Unit) fenceDead(ctx context.Context, offsets map[int32]map[string]group
 			continue
 		}
 		start := time.Now()
-		if err := u.admin.fence(ctx, owner); err != nil {
-			return fmt.Errorf("fence the dead owner %q: %w", owner, err)
+		for lane := range lanes {
+			if err := u.admin.fence(ctx, laneID(owner, lane)); err != nil {
+				return fmt.Errorf("fence the dead owner %q: %w", owner, err)
+			}
 		}
 		u.log.Info("fenced a dead owner", "owner", owner, "took", time.Since(start))
 	}

@@ -87,3 +87,21 @@ func (u *Unit) TrimLoop(ctx context.Context) error {
 	}
 	return nil
 }
+
+// PrepareTopics creates what is missing of the plan, checks all of it, and answers the report. Faults
+// that break a guarantee are a *FailStop; an input that does not exist is ErrUnknownTopic; what else
+// fails may pass.
+func (u *Unit) PrepareTopics(ctx context.Context, plan *TopicPlan) (*TopicReport, error) {
+	created, err := EnsureTopics(ctx, u.admin.adm, plan)
+	if err != nil {
+		return nil, err
+	}
+	if len(created) > 0 {
+		u.log.Info("created topics", "topics", created)
+	}
+	report, err := CheckTopics(ctx, u.admin.adm, plan)
+	if err != nil {
+		return nil, err
+	}
+	return report, report.Stop()
+}

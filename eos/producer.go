@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -12,31 +13,89 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// producer is the transactional producer of one session. There is no abort: after any error the
-// producer is closed and a later session's InitProducerId ends what it left open (never roll back
-// in memory and go on: the outcome of a commit whose answer was lost is unknown).
-//
-// With transactions v2 (KIP-890, transaction.version 2) a commit is two round trips: the records and
-// the offsets travel side by side, then EndTxn. Older brokers need AddPartitionsToTxn (the client
-// sends it) and AddOffsetsToTxn (sent here) before.
+// lanes is how many transactional producers an instance takes turns with. EndTxn is answered when the
+// decision is durable; the coordinator then writes the markers, 5 to 15 ms, and until it has, refuses to
+// begin the next transaction of the same transactional.id (CONCURRENT_TRANSACTIONS). The next lane's can
+// begin at once. The order of commits stays: one lane begins only after the other's EndTxn was answered,
+// and the group coordinator keeps the offset that was written last, whichever marker arrives first
+// (Kafka 4.3, OffsetMetadataManager.replayEndTransactionMarker).
+const lanes = 3
+
+// laneID is the transactional.id of one lane of an owner.
+func laneID(owner string, lane int) string { return owner + "#" + strconv.Itoa(lane) }
+
+// producers are the transactional producers of one session. There is no abort: after any error all are
+// closed, and a later session's InitProducerId ends what they left open (never roll back in memory and
+// go on: the outcome of a commit whose answer was lost is unknown).
+type producers struct {
+	lane [lanes]*producer
+	next int
+}
+
+func newProducers(ctx context.Context, u *Unit) (*producers, error) {
+	v2, err := u.admin.transactionsV2(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ps := &producers{}
+	for i := range ps.lane {
+		if ps.lane[i], err = newProducer(ctx, u, laneID(u.transactionalID(), i), v2); err != nil {
+			ps.close()
+			return nil, err
+		}
+	}
+	return ps, nil
+}
+
+// commit uses the lane whose last transaction ended longest ago.
+func (ps *producers) commit(ctx context.Context, m member, cuts []*cut) (send, end time.Duration, err error) {
+	p := ps.lane[ps.next]
+	ps.next = (ps.next + 1) % lanes
+	return p.commit(ctx, m, cuts)
+}
+
+func (ps *producers) close() {
+	for _, p := range ps.lane {
+		if p != nil {
+			p.cl.Close()
+		}
+	}
+}
+
+// producer is one lane. With transactions v2 (KIP-890, transaction.version 2) a commit is three round
+// trips: the offsets, the records, EndTxn. Offsets and records could travel side by side, but the
+// coordinator adds to a transaction one request at a time, and a broker that finds it busy waits 20 ms
+// before it asks again (add.partitions.to.txn.retry.backoff.ms). Older brokers need
+// AddPartitionsToTxn (the client sends it) and AddOffsetsToTxn (sent here) before.
 type producer struct {
 	cl    *kgo.Client
 	txnID string
 	group string
+	owner string
 	v2    bool
 	trace func(step string)
 }
 
-// batchBytesMax is the largest record batch; every topic of a job takes it (see topics.go).
-const batchBytesMax = 1_000_000
+// RecordBytesMax is the largest output that may be emitted: key, value and headers. The topics that carry
+// the input's records take twice that (topics.go), for a batch has a little more around its records.
+const RecordBytesMax = largeMessageBytes / 2
 
-func newProducer(ctx context.Context, u *Unit) (*producer, error) {
-	p := &producer{txnID: u.transactionalID(), group: u.cfg.Names.Group(), trace: u.cfg.Trace}
-	var err error
-	p.v2, err = u.admin.transactionsV2(ctx)
-	if err != nil {
-		return nil, err
+// batchBytesMax is the largest record batch that goes to a topic: well under its max.message.bytes.
+func batchBytesMax(n Names) func(topic string) int32 {
+	return func(topic string) int32 {
+		switch topic {
+		case n.Loop(), n.DeadLetters():
+			return largeMessageBytes - 1<<20
+		case n.Table():
+			return tableMessageBytes / 2
+		}
+		return 1_000_000
 	}
+}
+
+func newProducer(ctx context.Context, u *Unit, txnID string, v2 bool) (*producer, error) {
+	p := &producer{txnID: txnID, group: u.cfg.Names.Group(), owner: u.transactionalID(), v2: v2, trace: u.cfg.Trace}
+	var err error
 	p.cl, err = kgo.NewClient(u.cfg.Kafka.Franz(
 		kgo.ClientID(u.cfg.Instance),
 		kgo.TransactionalID(p.txnID),
@@ -47,9 +106,9 @@ func newProducer(ctx context.Context, u *Unit) (*producer, error) {
 		kgo.ProducerLinger(time.Minute),
 		kgo.StopProducerOnDataLossDetected(),
 		kgo.MaxBufferedRecords(1<<30),
-		kgo.ProducerBatchMaxBytes(batchBytesMax),
+		kgo.ProducerBatchMaxBytesFn(batchBytesMax(u.cfg.Names)),
 		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
-		kgo.ConcurrentTransactionsBackoff(2*time.Millisecond),
+		kgo.ConcurrentTransactionsBackoff(concurrentBackoff),
 		kgo.RetryBackoffFn(func(tries int) time.Duration {
 			return min(time.Duration(tries*tries)*5*time.Millisecond, 500*time.Millisecond)
 		}),
@@ -67,8 +126,6 @@ func newProducer(ctx context.Context, u *Unit) (*producer, error) {
 	return p, nil
 }
 
-func (p *producer) close() { p.cl.Close() }
-
 // member is the group membership that a commit is valid for (KIP-447).
 type member struct {
 	id         string
@@ -85,10 +142,9 @@ func (p *producer) commit(ctx context.Context, m member, cuts []*cut) (send, end
 	if err != nil {
 		return 0, 0, fmt.Errorf("producer id: %w", err)
 	}
-	// The two requests end before commit returns, so nothing of a failed commit runs on.
-	offsets := make(chan error, 1)
-	go func() { offsets <- p.sendOffsets(ctx, id, epoch, m, cuts) }()
-	err = errors.Join(p.sendRecords(ctx, cuts), <-offsets)
+	if err = p.sendOffsets(ctx, id, epoch, m, cuts); err == nil {
+		err = p.sendRecords(ctx, cuts)
+	}
 	send = time.Since(start)
 	if err != nil {
 		return send, 0, err
@@ -143,7 +199,7 @@ func (p *producer) sendOffsets(ctx context.Context, id int64, epoch int16, m mem
 	req := kmsg.NewPtrTxnOffsetCommitRequest()
 	req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = p.txnID, p.group, id, epoch
 	req.MemberID, req.Generation = m.id, m.generation
-	req.Topics = offsetTopics(cuts, p.txnID)
+	req.Topics = offsetTopics(cuts, p.owner)
 	p.trace("before TxnOffsetCommit")
 	err := retryConcurrent(ctx, func() error {
 		resp, err := req.RequestWith(ctx, p.cl)
@@ -200,19 +256,22 @@ func offsetTopics(cuts []*cut, owner string) []kmsg.TxnOffsetCommitRequestTopic 
 	return topics
 }
 
+// concurrentBackoff is the wait before asking a busy transaction coordinator again.
+const concurrentBackoff = 2 * time.Millisecond
+
 // retryConcurrent repeats f while the coordinator is still finishing the transaction before, or is
 // moving. Every other error ends the commit.
 func retryConcurrent(ctx context.Context, f func() error) error {
 	for {
 		err := f()
 		var ke *kerr.Error
-		if err == nil || !errors.As(err, &ke) || !ke.Retriable {
+		if err == nil || !errors.As(err, &ke) || !ke.Retriable && ke != kerr.ConcurrentTransactions {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return errors.Join(err, ctx.Err())
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(concurrentBackoff):
 		}
 	}
 }

@@ -342,7 +342,7 @@ func (s *session) firstOffset(ctx context.Context, partition int32, span Span) (
 	switch {
 	case from.Latest:
 		return span.LSO, nil
-	case from.AtMs > 0:
+	case from.HasMs:
 		return s.unit.admin.offsetAt(ctx, s.unit.cfg.Input, partition, from.AtMs)
 	}
 	if span.Start > 0 {

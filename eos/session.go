@@ -17,7 +17,7 @@ type session struct {
 	unit     *Unit
 	member   member
 	tableID  [16]byte
-	producer *producer
+	producer *producers
 	parts    map[int32]*partition
 	ordered  []*partition
 
@@ -57,7 +57,7 @@ func (u *Unit) openSession(gs sarama.ConsumerGroupSession) (_ *session, err erro
 		return nil, err
 	}
 	u.cfg.Trace("recovered")
-	if s.producer, err = newProducer(s.ctx, u); err != nil {
+	if s.producer, err = newProducers(s.ctx, u); err != nil {
 		return nil, err
 	}
 	if err := s.commit(s.ctx); err != nil {

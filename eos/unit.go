@@ -69,7 +69,8 @@ type Config struct {
 // StartFrom says where a job without recorded positions begins in its input.
 type StartFrom struct {
 	Latest bool
-	AtMs   int64 // > 0: the first record at or after this timestamp
+	HasMs  bool  // start at the first record at or after AtMs
+	AtMs   int64 // epoch ms
 }
 
 // CommitStats describes one finished commit.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,7 +95,10 @@ func newWorld(t *testing.T, brokers []string, partitions int32) *world {
 
 func startFake(t *testing.T) []string {
 	t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.DefaultNumPartitions(1))
+	if real := os.Getenv("EOS_BROKERS"); real != "" {
+		return strings.Split(real, ",")
+	}
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.min.session.timeout.ms": "500"}))
 	if err != nil {
 		t.Fatalf("kfake: %v", err)
 	}
