@@ -16,7 +16,10 @@ type DiskBatch struct {
 }
 
 // Put writes a table record.
-func (b *DiskBatch) Put(key, value []byte) { b.ldb.Put(b.key(spaceRecord, key), value) }
+func (b *DiskBatch) Put(key, value []byte) {
+	b.grow(len(key) + len(value))
+	b.ldb.Put(b.key(spaceRecord, key), value)
+}
 
 // Delete removes a table record; one that is not there is no error.
 func (b *DiskBatch) Delete(key []byte) { b.ldb.Delete(b.key(spaceRecord, key)) }
@@ -35,6 +38,20 @@ func (b *DiskBatch) Bytes() int { return len(b.ldb.Dump()) }
 
 // Reset empties the batch and keeps its memory.
 func (b *DiskBatch) Reset() { b.ldb.Reset() }
+
+// grow doubles the batch's memory when it is full. LevelDB's own growth gets smaller the larger a batch is (batch.go:
+// grow), and copying then takes a third of the time of a recovery.
+func (b *DiskBatch) grow(payload int) {
+	const overhead = 32 // of one record
+	data := b.ldb.Dump()
+	if cap(data)-len(data) >= payload+overhead {
+		return
+	}
+	larger := append(make([]byte, 0, max(4096, 2*(len(data)+payload+overhead))), data...)
+	if err := b.ldb.Load(larger); err != nil {
+		panic(err) // it has just written these bytes
+	}
+}
 
 func (b *DiskBatch) key(space byte, key []byte) []byte {
 	b.scratch = append(append(b.scratch[:0], space), key...)

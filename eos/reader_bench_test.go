@@ -15,15 +15,16 @@ func BenchmarkReader_RecoversIntoDisk(b *testing.B) {
 	cl := mustClient(b, k, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	value := make([]byte, valueBytes)
 	bytes := 0
+	ctx := within(b)
 	for i := range records {
 		for j := range value {
 			value[j] = byte('a' + (i*7+j*13)%26)
 		}
 		key := fmt.Appendf(nil, "id-%07d", i*7919%records)
 		bytes += len(key) + valueBytes
-		cl.Produce(within(b), &kgo.Record{Topic: "table", Key: key, Value: append([]byte(nil), value...)}, nil)
+		cl.Produce(ctx, &kgo.Record{Topic: "table", Key: key, Value: append([]byte(nil), value...)}, nil)
 	}
-	if err := cl.Flush(within(b)); err != nil {
+	if err := cl.Flush(ctx); err != nil {
 		b.Fatal(err)
 	}
 	for _, into := range []string{"nothing", "disk"} {
@@ -45,8 +46,9 @@ func recoverTable(b *testing.B, k *Kafka, end int64, write bool) {
 	d := mustDisk(b, b.TempDir())
 	defer mustClose(b, d)
 	var batch DiskBatch
+	ctx := within(b)
 	for next := int64(0); next < end; {
-		batches, err := r.Poll(within(b))
+		batches, err := r.Poll(ctx)
 		if err != nil {
 			b.Fatal(err)
 		}
