@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -43,25 +44,46 @@ func TestApply_EqualsPlainModel(t *testing.T) {
 		histories /= 10
 	}
 	for i := range histories {
-		runHistory(t, *modelSeed+uint64(i), 5+i%37)
+		runHistory(t, *modelSeed+uint64(i), 4+i%19)
 	}
 }
 
 func TestApply_EqualsPlainModelInSmallChunks(t *testing.T) {
 	smallChunks(t)
-	histories := *modelHistories / 5
+	histories := *modelHistories / 8
 	if testing.Short() {
 		histories /= 10
 	}
 	for i := range histories {
-		runHistory(t, *modelSeed+1e6+uint64(i), 5+i%90)
+		runHistory(t, *modelSeed+1e6+uint64(i), 4+i%67)
 	}
 }
 
 func TestApply_EqualsPlainModelOnLongHistories(t *testing.T) {
-	for i := range 10 {
-		runHistory(t, *modelSeed+2e6+uint64(i), 700)
+	for i := range 24 {
+		runHistory(t, *modelSeed+2e6+uint64(i), 1+i/4*80)
 	}
+}
+
+// historiesPerJob run with the same job, for loading one takes longer than most histories.
+const historiesPerJob = 11
+
+var loaded struct {
+	seed  uint64
+	rules *RuleSet
+}
+
+func mustLoadRandom(t testing.TB, seed uint64) (*generator, *RuleSet) {
+	t.Helper()
+	g := newGenerator(seed)
+	if loaded.rules == nil || loaded.seed != seed {
+		rs, err := Load([]byte(g.jobFile()))
+		if err != nil {
+			t.Fatalf("job seed %d is refused: %v\n%s", seed, err, g.jobFile())
+		}
+		loaded.seed, loaded.rules = seed, rs
+	}
+	return g, loaded.rules
 }
 
 // A history is one random job and two states of it: one that is never encoded, one that is encoded and decoded at
@@ -76,18 +98,16 @@ type history struct {
 	table   records
 	applier *Applier
 	log     []string
+	shown   string // what the model showed after the last event
 }
 
 func runHistory(t testing.TB, seed uint64, events int) {
 	t.Helper()
-	g := newGenerator(seed)
-	rs, err := Load([]byte(g.jobFile()))
-	if err != nil {
-		t.Fatalf("seed %d: the job is refused: %v\n%s", seed, err, g.jobFile())
-	}
+	g, rs := mustLoadRandom(t, seed/historiesPerJob)
+	g.Rand = rand.New(rand.NewPCG(seed, 18))
 	h := &history{
 		t: t, seed: seed, g: g, rules: rs, plain: rs.NewState(), coded: rs.NewState(), table: records{},
-		applier: rs.NewApplier(),
+		applier: rs.NewApplier(), shown: g.m.describe(),
 	}
 	now := pick[int64](g, 0, -5_000_000, 1_500_000_000_000)
 	for offset := range int64(events) {
@@ -116,18 +136,18 @@ func (h *history) step(ev *mevent, text string) bool {
 	h.t.Helper()
 	wantChanges, wantLate, wantErr := h.g.m.apply(ev)
 	rec := &Record{Topic: "in", Partition: 3, Offset: ev.offset, TimestampMs: ev.ms, Key: []byte("x"), Value: []byte(text)}
+	want := h.g.m.describe()
 	for _, st := range []*State{h.plain, h.coded} {
 		if _, refusal := h.applier.Read(rec); refusal != nil {
 			h.fatalf("refused: %v", refusal)
 		}
-		before := st.describe()
 		got, refusal := h.applier.Apply(st)
 		if (refusal != nil) != (wantErr != nil) || (refusal != nil && refusal.Reason != ReasonRule) {
 			h.fatalf("refusal: got %v, want %v", refusal, wantErr)
 		}
 		if refusal != nil {
-			if after := st.describe(); after != before {
-				h.fatalf("a refusal changed the state: got %s, want %s", after, before)
+			if after := st.describe(); after != h.shown {
+				h.fatalf("a refusal changed the state: got %s, want %s", after, h.shown)
 			}
 			continue
 		}
@@ -135,11 +155,12 @@ func (h *history) step(ev *mevent, text string) bool {
 			h.fatalf("late: got %v, want %v", got.Late, wantLate)
 		}
 		h.compareChanges(got.Changes, wantChanges)
-		if got, want := st.describe(), h.g.m.describe(); got != want {
+		if got := st.describe(); got != want {
 			h.fatalf("state: got\n%s, want\n%s", got, want)
 		}
 		st.checkSizes(h)
 	}
+	h.shown = want
 	h.recode()
 	return wantErr == nil
 }

@@ -46,10 +46,9 @@ type chunk struct {
 
 // A contribution is what one event brings to one total.
 type contribution struct {
-	counts bool
-	num    codecs.Decimal // sum, avg, min, max
-	val    codecs.Value   // last, list
-	bytes  int64          // as an entry, or as an item of a list
+	num   codecs.Decimal // sum, avg, min, max
+	val   codecs.Value   // last, list
+	bytes int64          // as an entry, or as an item of a list
 }
 
 // A place is the index of a chunk and of an entry in it. The end is (len(chunks), 0).
