@@ -43,10 +43,45 @@ func mustTopic(t testing.TB, k *Kafka, topic string, partitions int32, configs m
 	for name, value := range configs {
 		settings[name] = &value
 	}
-	_, err := kadm.NewClient(mustClient(t, k)).CreateTopic(within(t), partitions, 1, settings, topic)
-	if err != nil {
+	adm := kadm.NewClient(mustClient(t, k))
+	if _, err := adm.CreateTopic(within(t), partitions, 1, settings, topic); err != nil {
 		t.Fatal(err)
 	}
+	await(t, func() bool {
+		found, err := adm.ListTopics(within(t), topic)
+		return err == nil && found.Error() == nil && len(found[topic].Partitions) == int(partitions)
+	})
+}
+
+// await waits until a condition holds.
+func await(t testing.TB, holds func() bool) {
+	t.Helper()
+	ctx := within(t)
+	for !holds() {
+		if ctx.Err() != nil {
+			t.Fatal("what was waited for did not come")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// stable waits until no transaction is open, markers included, and gives the topic's bounds.
+func stable(t testing.TB, cl *kgo.Client, topic string) map[int32]Span {
+	t.Helper()
+	var spans map[int32]Span
+	await(t, func() bool {
+		var err error
+		if spans, err = Ends(within(t), cl, topic); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range spans {
+			if s.LSO < s.HW {
+				return false
+			}
+		}
+		return true
+	})
+	return spans
 }
 
 func within(t testing.TB) context.Context {
@@ -152,11 +187,8 @@ func testReaderTransactions(t *testing.T, k *Kafka, topic string) {
 	}
 	w.transaction(3, false, 0, 1, 2) // the tail is aborted
 	starts := map[int32]int64{0: 0, 1: 0, 2: 0}
+	spans := stable(t, w.cl, topic)
 	got, next := readLevel(t, k, topic, starts)
-	spans, err := Ends(within(t), w.cl, topic)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for p := range starts {
 		if !slices.Equal(got[p], w.committed[p]) {
 			t.Errorf("partition %d: got %d records, want %d\n%v\n%v", p, len(got[p]), len(w.committed[p]), got[p], w.committed[p])
@@ -225,38 +257,19 @@ func TestReader_OpenTransactionHoldsBackAndIsLevelAtTheLastStableOffset(t *testi
 
 func TestReader_StopsWhereTheLogDoesNotHoldThePosition(t *testing.T) {
 	_, k := mustFake(t)
-	mustTopic(t, k, "short", 1, nil)
-	w := mustWriter(t, k, "short")
-	w.transaction(9, true, 0)
-	adm := kadm.NewClient(w.cl)
-	trim := kadm.Offsets{}
-	trim.AddOffset("short", 0, 4, -1)
-	if _, err := adm.DeleteRecords(within(t), trim); err != nil {
-		t.Fatal(err)
-	}
-	for start, want := range map[int64]string{0: "deleted before they were read", 3: "outside [4, 10]", 11: "truncated"} {
-		r, err := NewReader(k, "short", map[int32]int64{0: start})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = r.Poll(within(t))
-		r.Close()
-		var stop *FailStop
-		if !errors.Is(err, ErrTruncated) || !errors.As(err, &stop) || !strings.Contains(err.Error(), want) {
-			t.Errorf("from %d: got %v, want ErrTruncated with %q", start, err, want)
-		}
-	}
-	if got, next := readLevel(t, k, "short", map[int32]int64{0: 4}); len(got[0]) != 5 || next[0] != 10 {
-		t.Errorf("from the start: got %d records up to %d, want 5 up to 10", len(got[0]), next[0])
-	}
+	testReaderBounds(t, k, "short")
 }
 
-func TestReader_RefusesARecreatedTopicAndOneThatIsMissing(t *testing.T) {
+func TestReader_RefusesARecreatedTopic(t *testing.T) {
 	_, k := mustFake(t)
-	mustTopic(t, k, "again", 1, nil)
-	w := mustWriter(t, k, "again")
+	testReaderRecreated(t, k, "again")
+}
+
+func testReaderRecreated(t *testing.T, k *Kafka, topic string) {
+	mustTopic(t, k, topic, 1, nil)
+	w := mustWriter(t, k, topic)
 	w.transaction(3, true, 0)
-	r, err := NewReader(k, "again", map[int32]int64{0: 0})
+	r, err := NewReader(k, topic, map[int32]int64{0: 0})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,17 +278,17 @@ func TestReader_RefusesARecreatedTopicAndOneThatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := r.TopicID()
-	if _, err := kadm.NewClient(w.cl).DeleteTopic(within(t), "again"); err != nil {
+	if _, err := kadm.NewClient(w.cl).DeleteTopic(within(t), topic); err != nil {
 		t.Fatal(err)
 	}
-	mustTopic(t, k, "again", 1, nil)
+	mustTopic(t, k, topic, 1, nil)
 	for err == nil {
 		_, err = r.Poll(within(t))
 	}
 	if !errors.Is(err, ErrRecreated) {
 		t.Errorf("under the reader: got %v, want ErrRecreated", err)
 	}
-	r2, err := NewReader(k, "again", map[int32]int64{0: 0}, ReaderTopicID(id))
+	r2, err := NewReader(k, topic, map[int32]int64{0: 0}, ReaderTopicID(id))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,12 +296,17 @@ func TestReader_RefusesARecreatedTopicAndOneThatIsMissing(t *testing.T) {
 	if _, err = r2.Poll(within(t)); !errors.Is(err, ErrRecreated) {
 		t.Errorf("with the old ID: got %v, want ErrRecreated", err)
 	}
+}
+
+func TestReader_RefusesATopicOrPartitionThatIsMissing(t *testing.T) {
+	_, k := mustFake(t)
+	mustTopic(t, k, "again", 1, nil)
 	r3, err := NewReader(k, "again", map[int32]int64{7: 0})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r3.Close()
-	if _, err = r3.Poll(within(t)); !errors.Is(err, ErrUnknownTopic) {
+	if _, err := r3.Poll(within(t)); !errors.Is(err, ErrUnknownTopic) {
 		t.Errorf("partition 7 of 1: got %v, want ErrUnknownTopic", err)
 	}
 	r4, err := NewReader(k, "never-made", map[int32]int64{0: 0})
@@ -297,7 +315,7 @@ func TestReader_RefusesARecreatedTopicAndOneThatIsMissing(t *testing.T) {
 	}
 	defer r4.Close()
 	r4.missing = time.Now().Add(-time.Hour)
-	if _, err = r4.Poll(within(t)); !errors.Is(err, ErrUnknownTopic) {
+	if _, err := r4.Poll(within(t)); !errors.Is(err, ErrUnknownTopic) {
 		t.Errorf("a topic that does not exist: got %v, want ErrUnknownTopic", err)
 	}
 }
@@ -389,10 +407,7 @@ func testLastDeliverable(t *testing.T, k *Kafka, topic string) {
 	w := mustWriter(t, k, topic)
 	check := func(want int64, wantOK bool) {
 		t.Helper()
-		spans, err := Ends(within(t), w.cl, topic)
-		if err != nil {
-			t.Fatal(err)
-		}
+		spans := stable(t, w.cl, topic)
 		got, ok, err := LastDeliverable(within(t), k, topic, 0, spans[0])
 		if err != nil || ok != wantOK || got != want {
 			t.Errorf("span %+v: got %d, %t, %v, want %d, %t", spans[0], got, ok, err, want, wantOK)

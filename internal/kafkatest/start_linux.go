@@ -1,0 +1,32 @@
+package kafkatest
+
+import (
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+)
+
+var starter = sync.OnceValue(func() chan func() {
+	work := make(chan func())
+	go serveStarts(work)
+	return work
+})
+
+// serveStarts runs for as long as the process: the kernel sends the parent-death signal when the *thread* that made the child
+// ends (prctl(2), PR_SET_PDEATHSIG), so children are made by one thread that never does.
+func serveStarts(work chan func()) {
+	runtime.LockOSThread()
+	for f := range work {
+		f()
+	}
+}
+
+// startChild starts the command in a process group of its own, so that Ctrl-C reaches us alone, and has the kernel kill it
+// when this process dies, however it dies.
+func startChild(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	done := make(chan error)
+	starter() <- func() { done <- cmd.Start() }
+	return <-done
+}
