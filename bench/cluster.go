@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemark/tidemark/codecs"
 	"github.com/tidemark/tidemark/eos"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -170,4 +171,22 @@ func (c *cluster) readTable(ctx context.Context, topic string, visit func(*kgo.R
 		}
 	}
 	return size, nil
+}
+
+// refusals counts the dead letters of a job by reason.
+func (c *cluster) refusals(ctx context.Context, job string) (map[string]int, error) {
+	reasons := map[string]int{}
+	_, err := c.readTable(ctx, job+"-dead-letters", func(r *kgo.Record) error {
+		var headers []codecs.Header
+		for _, h := range r.Headers {
+			headers = append(headers, codecs.Header{Key: h.Key, Value: h.Value})
+		}
+		d, err := codecs.DecodeDeadLetter(r.Key, r.Value, headers)
+		if err != nil {
+			return err
+		}
+		reasons[d.Reason+": "+d.Detail]++
+		return nil
+	})
+	return reasons, err
 }
