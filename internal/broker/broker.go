@@ -68,21 +68,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if b.lock, err = lockDir(cfg.Dir); err != nil {
 		return nil, err
 	}
-	opts := []kfake.Opt{
-		kfake.Ports(port), kfake.ClusterID("tidemark-embedded-" + rand.Text()), kfake.DataDir(filepath.Join(cfg.Dir, "data")),
-		kfake.BrokerConfigs(settings), kfake.WithLogger(b.log),
-		kfake.ListenFn(func(network, address string) (net.Listener, error) { // kfake names 127.0.0.1 itself
-			_, port, err := net.SplitHostPort(address)
-			if err != nil {
-				return nil, err
-			}
-			return net.Listen(network, net.JoinHostPort(host, port))
-		}),
-	}
-	if cfg.Sync {
-		opts = append(opts, kfake.SyncWrites())
-	}
-	if b.cluster, err = kfake.NewCluster(opts...); err != nil {
+	if err := b.open(ctx, cfg, host, port); err != nil {
 		return nil, errors.Join(fmt.Errorf("broker: start on %s: %w", cfg.Dir, err), b.lock.Close())
 	}
 	b.addr = b.cluster.ListenAddrs()[0]
@@ -90,6 +76,38 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
+}
+
+// open starts kfake on the directory, which is mended first if the last broker on it was killed.
+func (b *Broker) open(ctx context.Context, cfg Config, host string, port int) error {
+	opts := []kfake.Opt{
+		kfake.NumBrokers(1), kfake.ClusterID("tidemark-embedded-" + rand.Text()), kfake.DataDir(filepath.Join(cfg.Dir, "data")),
+		kfake.BrokerConfigs(settings), kfake.WithLogger(b.log),
+	}
+	if cfg.Sync {
+		opts = append(opts, kfake.SyncWrites())
+	}
+	killed, err := markUnclean(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if killed {
+		if err := repair(ctx, opts); err != nil {
+			return fmt.Errorf("mend what a kill left behind: %w", err)
+		}
+	}
+	listen := func(network, address string) (net.Listener, error) { // kfake names 127.0.0.1 itself
+		_, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		return net.Listen(network, net.JoinHostPort(host, port))
+	}
+	b.cluster, err = kfake.NewCluster(append(opts, kfake.Ports(port), kfake.ListenFn(listen))...)
+	if err != nil && !killed {
+		err = errors.Join(err, remove(unclean(cfg.Dir)))
+	}
+	return err
 }
 
 // loopback splits an address and refuses one that other machines could reach.
@@ -118,14 +136,22 @@ func (b *Broker) Addrs() []string { return []string{b.addr} }
 func (b *Broker) Close() error {
 	b.closing.Do(func() {
 		before := b.log.count()
-		forget := os.Remove(addressFile(b.dir))
-		if errors.Is(forget, os.ErrNotExist) {
-			forget = nil
-		}
+		err := remove(addressFile(b.dir))
 		b.cluster.Close()
-		b.closed = errors.Join(forget, b.log.since(before), b.lock.Close())
+		if err = errors.Join(err, b.log.since(before)); err == nil {
+			err = remove(unclean(b.dir))
+		}
+		b.closed = errors.Join(err, b.lock.Close())
 	})
 	return b.closed
+}
+
+// remove removes a file that may be gone already.
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // faults passes kfake's warnings and errors on, and remembers the errors: kfake reports a failed write at its end only so.

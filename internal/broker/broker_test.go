@@ -131,8 +131,8 @@ func write(t *testing.T, addr string) {
 	}
 }
 
-// check reads what is committed, up to a transaction of its own at the end.
-func check(t *testing.T, addr string) {
+// check commits "end" in a transaction of the same producer, and compares what is committed.
+func check(t *testing.T, addr string, want ...string) {
 	t.Helper()
 	ctx := within(t)
 	w := mustClient(t, addr, kgo.TransactionalID("writer"), kgo.DefaultProduceTopic(topic)) // ends what the earlier one left open
@@ -145,16 +145,20 @@ func check(t *testing.T, addr string) {
 	if err := w.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		t.Fatalf("end transaction: %v", err)
 	}
+	last := mustClient(t, addr, kgo.DefaultProduceTopic(topic))
+	if err := last.ProduceSync(ctx, kgo.KeySliceRecord([]byte("last"), []byte("last"))).FirstErr(); err != nil {
+		t.Fatalf("produce: %v", err)
+	}
 	r := mustClient(t, addr, kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	var got []string
-	for !slices.Contains(got, "end") {
+	for !slices.Contains(got, "last") {
 		fetches := r.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
 			t.Fatalf("read after %v: %v", got, err)
 		}
 		fetches.EachRecord(func(rec *kgo.Record) { got = append(got, string(rec.Value)) })
 	}
-	if want := []string{"a", "b", "end"}; !slices.Equal(got, want) {
+	if !slices.Equal(got, want) {
 		t.Errorf("read_committed gives %v, want %v", got, want)
 	}
 	offsets, err := kadm.NewClient(r).FetchOffsets(ctx, group)
@@ -176,7 +180,7 @@ func TestBroker_DataSurviveARestart(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatalf("close: %v", err)
 	}
-	check(t, mustStart(t, dir).Addrs()[0])
+	check(t, mustStart(t, dir).Addrs()[0], "a", "b", "end", "last")
 }
 
 func TestBroker_DataSurviveAKill(t *testing.T) {
@@ -184,14 +188,25 @@ func TestBroker_DataSurviveAKill(t *testing.T) {
 	addr, kill := startChild(t, dir)
 	write(t, addr)
 	kill()
-	check(t, mustStart(t, dir).Addrs()[0])
+	check(t, mustStart(t, dir).Addrs()[0], "a", "b", "end", "last")
+}
+
+func TestBroker_WithoutMendingAKillHidesWhatIsCommittedLater(t *testing.T) { // the control of the one before
+	dir := t.TempDir()
+	addr, kill := startChild(t, dir)
+	write(t, addr)
+	kill()
+	if err := os.Remove(unclean(dir)); err != nil {
+		t.Fatalf("the mark of a kill: %v", err)
+	}
+	check(t, mustStart(t, dir).Addrs()[0], "a", "b", "last")
 }
 
 func TestBroker_CompactionKeepsWhatIsCommitted(t *testing.T) {
 	b := mustStart(t, t.TempDir())
 	write(t, b.Addrs()[0])
 	b.cluster.Compact()
-	check(t, b.Addrs()[0])
+	check(t, b.Addrs()[0], "a", "b", "end", "last")
 }
 
 func TestBroker_SecondOneOnADirectoryIsRefusedByName(t *testing.T) {

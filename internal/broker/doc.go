@@ -5,7 +5,8 @@
 //
 //   - After Close everything is there again: records, topics, committed offsets with their metadata, producer IDs and
 //     epochs, and transactions that were open.
-//   - After a kill of the process, records that were acknowledged are there, and a transaction that was open is aborted. But a
+//   - After a kill of the process, records that were acknowledged are there, and a transaction that was open is aborted; the
+//     next Start reads all partitions once to write the markers that are missing (repair.go). But a
 //     transaction over several partitions is completed file by file: a kill in the midst of that can leave it committed in one
 //     partition and aborted in another. kfake has no transaction log.
 //   - After a crash of the machine, what was not yet written back is gone, as with Kafka's own default, but there is no
