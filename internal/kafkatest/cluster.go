@@ -303,6 +303,7 @@ func (c *Cluster) serverProperties(n *Node, o Options) []byte {
 		"group.initial.rebalance.delay.ms":         "0",
 		"group.min.session.timeout.ms":             "1000",
 		"log.cleaner.dedupe.buffer.size":           "16777216", // a fourth of the heap by default
+		"log.cleaner.backoff.ms":                   "200",      // 15 s by default
 	}
 	c.listenerProperties(n, o, p)
 	maps.Copy(p, o.Properties)
