@@ -42,17 +42,18 @@ type DeadLetter struct {
 	CutSHA256 string
 }
 
-// Encode gives the record for the dead letters. A value beyond maxBytes is cut to its first 64 KiB and
-// marked with its size and SHA-256; so is a key, which stands in the hash of no ID any more.
+// Encode gives the record for the dead letters, RecordBytes of which is at most maxBytes. Beyond that the value is cut to
+// its first 64 KiB and marked with its size and SHA-256; the key is cut to as much, and the headers that the record
+// arrived with are left out where they are more than half of maxBytes.
 func (d *DeadLetter) Encode(maxBytes int) (key, value []byte, headers []Header) {
 	key, value = d.Key, d.Value
 	headers = appendOrigin(d.Headers, d.Topic, d.Partition, d.Offset, d.TimestampMs)
 	headers = append(headers, Header{headerReason, []byte(d.Reason)}, Header{headerDetail, []byte(d.Detail)})
-	if len(key)+len(value)+headerBytes(headers) <= maxBytes {
+	if RecordBytes(key, value, headers) <= maxBytes {
 		return key, value, headers
 	}
 	sum := sha256.Sum256(value)
-	if headerBytes(headers) > maxBytes/2 { // what other programs put there is not the event
+	if RecordBytes(nil, nil, headers) > maxBytes/2 { // what other programs put there is not the event
 		headers = headers[len(d.Headers):]
 	}
 	headers = append(headers, Header{headerCutSize, strconv.AppendInt(nil, int64(len(value)), 10)},
@@ -60,9 +61,13 @@ func (d *DeadLetter) Encode(maxBytes int) (key, value []byte, headers []Header) 
 	return key[:min(len(key), CutBytes)], value[:min(len(value), CutBytes)], headers
 }
 
-func headerBytes(headers []Header) (n int) {
-	for _, h := range headers {
-		n += len(h.Key) + len(h.Value)
+// RecordBytes is the most that a record takes in a batch. Headers count by number too: an empty one takes two bytes, so
+// millions of them are a large record that compresses to nothing.
+func RecordBytes(key, value []byte, headers []Header) int {
+	const varint, lengthsMax = 5, 64 // of one length; of what stands before the headers
+	n := lengthsMax + len(key) + len(value)
+	for i := range headers {
+		n += len(headers[i].Key) + len(headers[i].Value) + 2*varint
 	}
 	return n
 }

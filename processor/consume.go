@@ -112,8 +112,8 @@ func (c *consumer) rekey(w *eos.Work, id string, home int32) error {
 		TimestampMs: c.rec.TimestampMs, Key: c.rec.Key, Value: c.rec.Value, Headers: c.headers,
 	}
 	key, value, headers := o.Encode()
-	if len(value) > eos.RecordBytesMax {
-		return c.refuse(w, &rules.Refusal{Reason: "too_large", Detail: fmt.Sprintf("the event lives on partition %d and is too large to be sent there: %d bytes", home, len(value))})
+	if n := codecs.RecordBytes(key, value, headers); n > eos.RecordBytesMax {
+		return c.refuse(w, &rules.Refusal{Reason: "too_large", Detail: fmt.Sprintf("the event lives on partition %d and is too large to be sent there: up to %d bytes with key and headers", home, n)})
 	}
 	w.Emit(eos.Output{Topic: c.loop, Partition: home, Key: key, Value: value, Headers: toSarama(headers)})
 	c.p.metrics.rekeyed.Inc()
