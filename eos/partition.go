@@ -98,11 +98,12 @@ func (p *partition) handle(src *source, msg *sarama.ConsumerMessage) error {
 func (p *partition) emit(o Output) {
 	r := p.slab.next()
 	r.Topic, r.Partition, r.Key, r.Value = o.Topic, o.Partition, p.arena.copy(o.Key), p.arena.copy(o.Value)
+	p.bytes += int64(len(o.Key) + len(o.Value) + 64)
 	for _, h := range o.Headers {
+		p.bytes += int64(len(h.Key) + len(h.Value) + 64)
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: string(h.Key), Value: h.Value})
 	}
 	p.outputs = append(p.outputs, r)
-	p.bytes += int64(len(o.Key) + len(o.Value) + 64)
 }
 
 // lagging tells whether some source is more than lag records behind. Caller holds mu.

@@ -1,0 +1,16 @@
+package eos
+
+import (
+	"testing"
+
+	"github.com/IBM/sarama"
+)
+
+// What is held until the commit must hold the input back, wherever in the record it lies.
+func TestPartition_HeadersOfOutputsCountAsUncommitted(t *testing.T) {
+	p := &partition{}
+	p.emit(Output{Topic: "out", Headers: []sarama.RecordHeader{{Key: make([]byte, 1000), Value: make([]byte, 1_000_000)}}})
+	if p.bytes < 1_001_000 {
+		t.Errorf("got %d bytes for an output with headers of 1,001,000", p.bytes)
+	}
+}
