@@ -43,7 +43,7 @@ func runCrashChild() {
 	var seen atomic.Int64
 	w := &world{kafka: &Kafka{Brokers: strings.Split(os.Getenv(crashBrokers), ",")}, names: names, input: names.Job + "-in"}
 	cfg := w.config(os.Getenv(crashInstance), os.Getenv(crashDir))
-	cfg.SessionTimeout = time.Second
+	shortWaits(&cfg)
 	cfg.Trace = func(step string) {
 		if step == os.Getenv(crashStep) && seen.Add(1) == at {
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
@@ -95,30 +95,41 @@ var crashSteps = []string{
 	"after TxnOffsetCommit", "before EndTxn", "after EndTxn", "flushed",
 }
 
+// shortWaits has the broker notice the dead soon.
+func shortWaits(cfg *Config) {
+	cfg.SessionTimeout, cfg.TransactionTimeout = time.Second, 2*time.Second
+}
+
 func TestUnit_KilledAtEachStepCountsOnce(t *testing.T) {
-	for _, step := range crashSteps {
-		for _, at := range []int{1, 3} {
-			if at > 1 && (step == "offsets fetched" || step == "recovered") {
-				continue // once a session
-			}
-			t.Run(fmt.Sprintf("%s %d", step, at), func(t *testing.T) {
-				t.Parallel()
-				w := newWorld(t, startFake(t), 2)
-				dir := t.TempDir()
-				w.produce(500, 20)
-				w.feedUntil(func() { w.crashChild("a", dir, step, at) })
-				w.produce(100, 20)
-				cfg := w.config("a", dir)
-				cfg.SessionTimeout = time.Second
-				u, stop := w.run(cfg)
-				w.caughtUp(u)
-				if err := stop(); err != nil {
-					t.Fatalf("stop: %v", err)
+	onBoth(t, func(t *testing.T, brokers []string) {
+		for _, step := range crashSteps {
+			for _, at := range []int{1, 3} {
+				if at > 1 && (step == "offsets fetched" || step == "recovered") {
+					continue // once a session
 				}
-				w.check()
-			})
+				t.Run(fmt.Sprintf("%s %d", step, at), func(t *testing.T) {
+					t.Parallel()
+					testKilledAt(t, brokers, step, at)
+				})
+			}
 		}
+	})
+}
+
+func testKilledAt(t *testing.T, brokers []string, step string, at int) {
+	w := newWorld(t, brokers, 2)
+	dir := t.TempDir()
+	w.produce(500, 20)
+	w.feedUntil(func() { w.crashChild("a", dir, step, at) })
+	w.produce(100, 20)
+	cfg := w.config("a", dir)
+	shortWaits(&cfg)
+	u, stop := w.run(cfg)
+	w.caughtUp(u)
+	if err := stop(); err != nil {
+		t.Fatalf("stop: %v", err)
 	}
+	w.check()
 }
 
 // feedUntil produces, a few records at a time, while f runs: later commits need later records.

@@ -8,12 +8,12 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	"github.com/tidemark/tidemark/internal/kafkatest"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -93,11 +93,14 @@ func newWorld(t *testing.T, brokers []string, partitions int32) *world {
 	return w
 }
 
+// onBoth runs a test on the embedded broker and on a real Kafka.
+func onBoth(t *testing.T, test func(*testing.T, []string)) {
+	t.Run("embedded", func(t *testing.T) { test(t, startFake(t)) })
+	t.Run("kafka", func(t *testing.T) { test(t, kafkatest.Shared(t)) })
+}
+
 func startFake(t *testing.T) []string {
 	t.Helper()
-	if real := os.Getenv("EOS_BROKERS"); real != "" {
-		return strings.Split(real, ",")
-	}
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.min.session.timeout.ms": "500"}))
 	if err != nil {
 		t.Fatalf("kfake: %v", err)
@@ -239,7 +242,11 @@ func (w *world) readAll(topic string) []*kgo.Record {
 }
 
 func TestUnit_CountsOnceOverRestartsAndLostLocalState(t *testing.T) {
-	w := newWorld(t, startFake(t), 4)
+	onBoth(t, testRestarts)
+}
+
+func testRestarts(t *testing.T, brokers []string) {
+	w := newWorld(t, brokers, 4)
 	dir := t.TempDir()
 	w.produce(5000, 100)
 	u, stop := w.run(w.config("a", dir))
@@ -267,7 +274,11 @@ func TestUnit_CountsOnceOverRestartsAndLostLocalState(t *testing.T) {
 }
 
 func TestUnit_CountsOnceWhileASecondOneJoinsAndLeaves(t *testing.T) {
-	w := newWorld(t, startFake(t), 4)
+	onBoth(t, testSecondUnit)
+}
+
+func testSecondUnit(t *testing.T, brokers []string) {
+	w := newWorld(t, brokers, 4)
 	w.produce(3000, 50)
 	a, stopA := w.run(w.config("a", t.TempDir()))
 	w.caughtUp(a)

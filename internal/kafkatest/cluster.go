@@ -291,19 +291,20 @@ func (c *Cluster) serverProperties(n *Node, o Options) []byte {
 		"node.id":       fmt.Sprint(n.ID),
 		"log.dirs":      filepath.Join(n.dir, "data"),
 
-		"offsets.topic.num.partitions":             "4",
-		"offsets.topic.replication.factor":         fmt.Sprint(replicas),
-		"transaction.state.log.num.partitions":     "4",
-		"transaction.state.log.replication.factor": fmt.Sprint(replicas),
-		"transaction.state.log.min.isr":            fmt.Sprint(inSync),
-		"default.replication.factor":               fmt.Sprint(replicas),
-		"min.insync.replicas":                      fmt.Sprint(inSync),
-		"auto.create.topics.enable":                "false",
-		"log.retention.hours":                      "-1",
-		"group.initial.rebalance.delay.ms":         "0",
-		"group.min.session.timeout.ms":             "1000",
-		"log.cleaner.dedupe.buffer.size":           "16777216", // a fourth of the heap by default
-		"log.cleaner.backoff.ms":                   "200",      // 15 s by default
+		"offsets.topic.num.partitions":                                "4",
+		"offsets.topic.replication.factor":                            fmt.Sprint(replicas),
+		"transaction.state.log.num.partitions":                        "4",
+		"transaction.state.log.replication.factor":                    fmt.Sprint(replicas),
+		"transaction.state.log.min.isr":                               fmt.Sprint(inSync),
+		"default.replication.factor":                                  fmt.Sprint(replicas),
+		"min.insync.replicas":                                         fmt.Sprint(inSync),
+		"auto.create.topics.enable":                                   "false",
+		"log.retention.hours":                                         "-1",
+		"group.initial.rebalance.delay.ms":                            "0",
+		"group.min.session.timeout.ms":                                "1000",
+		"transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",      // 10 s by default
+		"log.cleaner.dedupe.buffer.size":                              "16777216", // a fourth of the heap by default
+		"log.cleaner.backoff.ms":                                      "200",      // 15 s by default
 	}
 	c.listenerProperties(n, o, p)
 	maps.Copy(p, o.Properties)
