@@ -63,7 +63,8 @@ type source struct {
 	id        [16]byte
 	next      int64 // the next offset to process
 	timeMs    int64 // time of the last processed record
-	highWater int64 // as last seen by the consumer
+	highWater int64 // as last seen by the consumer, or by RefreshEnds
+	tail      tail
 }
 
 func newPartition(id int32, disk *ownedDisk, cfg *Config, cacheBytesMax int64) *partition {

@@ -230,7 +230,7 @@ type PartitionStatus struct {
 	Partition  int32
 	State      string // "recovering", "running"
 	Position   Position
-	HighWater  map[string]int64 // of the source topics, as last seen
+	HighWater  map[string]int64 // the ends of the source topics, as last seen (RefreshEnds)
 	Recovered  int64            // table offset reached while recovering
 	RecoverEnd int64
 	Rebuilt    string // why local state was begun anew, "" if it was continued

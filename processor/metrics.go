@@ -79,7 +79,7 @@ func (m *metrics) committed(st eos.CommitStats) {
 type positions struct{ p *Processor }
 
 var (
-	lagRecords = prometheus.NewDesc("tidemark_lag_records", "Records between the committed position and the end of the source, as last seen.", []string{"topic", "partition"}, nil)
+	lagRecords = prometheus.NewDesc("tidemark_lag_records", "Records between the committed position and the last one that can be delivered, as last seen.", []string{"topic", "partition"}, nil)
 	lagSeconds = prometheus.NewDesc("tidemark_lag_seconds", "Age of the last commit while records are waiting; 0 when level.", []string{"partition"}, nil)
 	recovered  = prometheus.NewDesc("tidemark_recovery_ratio", "Share of the table partition that is recovered, 1 when running.", []string{"partition"}, nil)
 )
@@ -95,6 +95,14 @@ func (positions) Describe(ch chan<- *prometheus.Desc) {
 func (c positions) Collect(ch chan<- prometheus.Metric) {
 	for _, st := range c.p.Status() {
 		part := strconv.Itoa(int(st.Partition))
+		if st.State != "running" { // where the source goes on is not known yet, so neither is the lag
+			ratio := 0.0
+			if st.RecoverEnd > 0 {
+				ratio = min(float64(st.Recovered)/float64(st.RecoverEnd), 1)
+			}
+			ch <- prometheus.MustNewConstMetric(recovered, prometheus.GaugeValue, ratio, part)
+			continue
+		}
 		behind := int64(0)
 		for topic, hw := range st.HighWater {
 			lag := int64(0)
@@ -109,10 +117,6 @@ func (c positions) Collect(ch chan<- prometheus.Metric) {
 			age = time.Since(time.UnixMilli(st.Position.CommittedMs)).Seconds()
 		}
 		ch <- prometheus.MustNewConstMetric(lagSeconds, prometheus.GaugeValue, age, part)
-		ratio := 1.0
-		if st.State != "running" && st.RecoverEnd > 0 {
-			ratio = min(float64(st.Recovered)/float64(st.RecoverEnd), 1)
-		}
-		ch <- prometheus.MustNewConstMetric(recovered, prometheus.GaugeValue, ratio, part)
+		ch <- prometheus.MustNewConstMetric(recovered, prometheus.GaugeValue, 1, part)
 	}
 }

@@ -3,25 +3,26 @@ package processor
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/tidemark/tidemark/eos"
 )
 
-// loopTrimInterval is how often applied loop records are deleted.
-const loopTrimInterval = 30 * time.Second
+const (
+	loopTrimInterval = 30 * time.Second // how often applied loop records are deleted
+	endsInterval     = time.Second      // how often the ends of the sources are looked up, for the lag
+)
 
-// watch does what happens beside the events: it trims the loop, and, if asked for, waits until the job
+// watch does what happens beside the events: it trims the loop, looks up the ends of the sources, and, if asked for, waits until the job
 // is caught up, whereupon it returns. Its error ends Run.
 func (p *Processor) watch(ctx context.Context) error {
-	trimmed := make(chan struct{})
-	defer func() { <-trimmed }()
+	var regular sync.WaitGroup
+	defer regular.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() {
-		defer close(trimmed)
-		p.trimLoop(ctx)
-	}()
+	regular.Go(func() { p.every(ctx, loopTrimInterval, "trimming the loop topic", p.unit.TrimLoop) })
+	regular.Go(func() { p.every(ctx, endsInterval, "looking up the ends of the sources", p.unit.RefreshEnds) })
 	if !p.cfg.UntilCaughtUp {
 		<-ctx.Done()
 		return nil
@@ -45,10 +46,11 @@ func (p *Processor) watch(ctx context.Context) error {
 	}
 }
 
-func (p *Processor) trimLoop(ctx context.Context) {
-	for pause(ctx, loopTrimInterval) {
-		if err := p.unit.TrimLoop(ctx); err != nil && ctx.Err() == nil {
-			p.log.Warn("trimming the loop topic; it is tried again", "cause", err)
+// every does it again and again until ctx ends.
+func (p *Processor) every(ctx context.Context, interval time.Duration, what string, do func(context.Context) error) {
+	for pause(ctx, interval) {
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			p.log.Warn(what+"; it is tried again", "cause", err)
 		}
 	}
 }

@@ -1,0 +1,66 @@
+package eos
+
+import (
+	"context"
+	"fmt"
+)
+
+// RefreshEnds looks up how far the sources of the owned partitions reach, for Status. A consumer learns of that only with
+// the records it gets: not that an open transaction holds more back, and not that the tail is but markers and aborted
+// records, at which it would seem to wait for ever. The tail is read only where nothing has moved since the call before.
+func (u *Unit) RefreshEnds(ctx context.Context) error {
+	u.mu.Lock()
+	s := u.session
+	u.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	for _, topic := range []string{u.cfg.Input, u.cfg.Names.Loop()} {
+		spans, err := u.admin.ends(ctx, topic)
+		if err != nil {
+			return err
+		}
+		for _, p := range s.ordered {
+			if err := u.refreshEnd(ctx, p, topic, spans[p.id]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// tail is what RefreshEnds has found out about a source: below lso, nothing is to be delivered from end on.
+type tail struct {
+	lso, end int64
+	next     int64 // of the source, when it was looked at last
+}
+
+func (u *Unit) refreshEnd(ctx context.Context, p *partition, topic string, span Span) error {
+	p.mu.Lock()
+	src := p.source(topic)
+	next, seen, running := src.next, src.tail, p.running
+	p.mu.Unlock()
+	if !running {
+		return nil
+	}
+	switch {
+	case seen.lso == span.LSO:
+	case next < span.LSO && next == seen.next:
+		last, ok, err := LastDeliverable(ctx, u.cfg.Kafka, topic, p.id, Span{Start: max(next, span.Start), LSO: span.LSO, HW: span.HW})
+		if err != nil {
+			return fmt.Errorf("find the end of %s/%d: %w", topic, p.id, err)
+		}
+		seen.lso, seen.end = span.LSO, next
+		if ok {
+			seen.end = last + 1
+		}
+	default:
+		seen.lso, seen.end = -1, span.LSO
+	}
+	seen.next = next
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	src = p.source(topic)
+	src.tail, src.highWater = seen, max(seen.end, src.next)
+	return nil
+}
