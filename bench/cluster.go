@@ -43,10 +43,36 @@ func (c *cluster) createTopic(ctx context.Context, topic string, n int32, table 
 		policy = "compact"
 	}
 	_, err := c.adm.CreateTopic(ctx, n, 1, map[string]*string{"cleanup.policy": &policy, "retention.ms": &retention}, topic)
-	if errors.Is(err, kerr.TopicAlreadyExists) {
-		return nil
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return err
 	}
-	return err
+	return c.waitLeaders(ctx, topic, n)
+}
+
+// waitLeaders waits until everybody is told of the topic: a contender that hears that it does not exist would create it.
+func (c *cluster) waitLeaders(ctx context.Context, topic string, n int32) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		all, err := c.adm.ListTopics(ctx, topic)
+		if err != nil {
+			return err
+		}
+		led := int32(0)
+		for _, p := range all[topic].Partitions {
+			if p.Err == nil && p.Leader >= 0 {
+				led++
+			}
+		}
+		if led >= n {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("leaders of %s: %w", topic, ctx.Err())
+		case <-tick.C:
+		}
+	}
 }
 
 // preload creates the topic and fills it, and tells what must come of it.
