@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/tidemark/tidemark/internal/child"
 )
 
 // Node is one broker of a Cluster. Its methods may be called from any goroutine.
@@ -65,7 +67,7 @@ func (n *Node) Start() error {
 	defer log.Close() // the child has its own
 	cmd := java(n.jars, n.jvm, "kafka.Kafka", n.properties())
 	cmd.Dir, cmd.Stdout, cmd.Stderr = n.dir, log, log
-	if err := startChild(cmd); err != nil {
+	if err := child.Start(cmd); err != nil {
 		return fmt.Errorf("start broker %d: %w", n.ID, err)
 	}
 	p := &process{cmd: cmd, ended: make(chan struct{})}
@@ -167,7 +169,7 @@ func (n *Node) format(ctx context.Context, clusterID string, extra []string) err
 	cmd.Dir = n.dir
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := startChild(cmd); err != nil {
+	if err := child.Start(cmd); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })

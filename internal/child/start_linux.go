@@ -1,4 +1,5 @@
-package kafkatest
+// Package child starts processes whose lives end with that of the process that started them. It knows nothing of what they do.
+package child
 
 import (
 	"os/exec"
@@ -22,9 +23,9 @@ func serveStarts(work chan func()) {
 	}
 }
 
-// startChild starts the command in a process group of its own, so that Ctrl-C reaches us alone, and has the kernel kill it
+// Start starts the command in a process group of its own, so that Ctrl-C reaches us alone, and has the kernel kill it
 // when this process dies, however it dies.
-func startChild(cmd *exec.Cmd) error {
+func Start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	done := make(chan error)
 	starter() <- func() { done <- cmd.Start() }
