@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidemark/tidemark/codecs"
 	"github.com/tidemark/tidemark/eos"
+	"github.com/tidemark/tidemark/internal/kafkatest"
 	"github.com/tidemark/tidemark/rules"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -54,11 +55,14 @@ func newJob(t *testing.T, brokers []string, set string, partitions int32) *job {
 	}
 }
 
+// onBoth runs a test on the embedded broker and on a real Kafka.
+func onBoth(t *testing.T, test func(*testing.T, []string)) {
+	t.Run("embedded", func(t *testing.T) { test(t, startFake(t)) })
+	t.Run("kafka", func(t *testing.T) { test(t, kafkatest.Shared(t)) })
+}
+
 func startFake(t *testing.T) []string {
 	t.Helper()
-	if real := os.Getenv("TIDEMARK_TEST_BROKERS"); real != "" {
-		return strings.Split(real, ",")
-	}
 	c, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatalf("kfake: %v", err)
@@ -292,18 +296,24 @@ func (j *job) want(o *oracleLine) string {
 }
 
 func TestProcessor_EqualsTheOraclesOfRealData(t *testing.T) {
-	brokers := startFake(t)
-	for _, set := range []string{"ssh_auth", "hurdat2_storms", "nab_metrics"} {
-		for _, partitions := range []int32{1, 4} {
-			t.Run(fmt.Sprintf("%s/%d", set, partitions), func(t *testing.T) {
-				j := newJob(t, brokers, set, partitions)
-				lines := len(readLines(t, filepath.Join("..", "testdata", set, "events.ndjson.gz")))
-				j.produce(0, lines/2, false)
-				j.run(2, false)
-				j.produce(lines/2, lines, false)
-				j.run(2, true) // with its local state deleted
-				j.checkOracle()
-			})
+	onBoth(t, func(t *testing.T, brokers []string) {
+		for _, set := range []string{"ssh_auth", "hurdat2_storms", "nab_metrics"} {
+			for _, partitions := range []int32{1, 4} {
+				t.Run(fmt.Sprintf("%s/%d", set, partitions), func(t *testing.T) {
+					t.Parallel()
+					testOracle(t, brokers, set, partitions)
+				})
+			}
 		}
-	}
+	})
+}
+
+func testOracle(t *testing.T, brokers []string, set string, partitions int32) {
+	j := newJob(t, brokers, set, partitions)
+	lines := len(readLines(t, filepath.Join("..", "testdata", set, "events.ndjson.gz")))
+	j.produce(0, lines/2, false)
+	j.run(2, false)
+	j.produce(lines/2, lines, false)
+	j.run(2, true) // with its local state deleted
+	j.checkOracle()
 }

@@ -104,7 +104,6 @@ func (p *Processor) Run(ctx context.Context) (err error) {
 	if err := p.prepareTopics(ctx); err != nil {
 		return endedBy(ctx, err)
 	}
-	goka.Debug(false, false)
 	watched := make(chan error, 1)
 	go func() {
 		defer stop()
