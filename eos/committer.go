@@ -18,7 +18,7 @@ func (s *session) commitLoop(ctx context.Context) error {
 		if !s.linger(ctx) {
 			return nil
 		}
-		if err := s.commit(ctx); err != nil {
+		if err := s.commit(s.commits); err != nil {
 			return err
 		}
 	}
@@ -64,9 +64,14 @@ func (s *session) gathered() (since time.Time, bytes int64, lagging bool) {
 }
 
 // commit takes each partition's lock in turn and cuts it, writes all cuts in one transaction, and
-// then, only then, LevelDB. After an error nothing in memory can be trusted: the caller ends the
-// session, and the next one rebuilds from what Kafka committed.
-func (s *session) commit(ctx context.Context) error {
+// then, only then, LevelDB. After an error nothing in memory can be trusted: the session is broken, no
+// other commit of it follows, and the next session rebuilds from what Kafka committed.
+func (s *session) commit(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			s.fail(err)
+		}
+	}()
 	start := time.Now()
 	cuts, err := s.cutAll(start)
 	if err != nil || len(cuts) == 0 {
@@ -76,7 +81,7 @@ func (s *session) commit(ctx context.Context) error {
 	s.room.broadcast()
 	s.unit.cfg.Trace("cut")
 	// Bounded: a commit that outlives the transaction timeout has been aborted by the broker.
-	ctx, cancel := context.WithTimeout(ctx, s.unit.cfg.TransactionTimout)
+	ctx, cancel := context.WithTimeout(ctx, s.unit.cfg.TransactionTimeout)
 	defer cancel()
 	st.Send, st.End, err = s.producer.commit(ctx, s.member, cuts)
 	if err != nil {
@@ -92,6 +97,7 @@ func (s *session) commit(ctx context.Context) error {
 		st.Bytes += c.bytes
 		st.Events += c.events
 	}
+	s.events.Add(st.Events)
 	st.Flush = time.Since(flushStart)
 	s.unit.cfg.Trace("flushed")
 	s.unit.cfg.OnCommit(st)
@@ -102,10 +108,13 @@ func (s *session) cutAll(now time.Time) ([]*cut, error) {
 	var cuts []*cut
 	for _, p := range s.ordered {
 		p.mu.Lock()
-		c, err := p.take(s, now)
+		c, err := (*cut)(nil), s.failure() // asked under the lock: see process
+		if err == nil {
+			c, err = p.take(s, now)
+		}
 		p.mu.Unlock()
 		if err != nil {
-			return nil, err
+			return nil, &ownFault{err}
 		}
 		if c != nil {
 			cuts = append(cuts, c)
@@ -125,8 +134,13 @@ func (s *session) flush(c *cut) error {
 		}
 	}
 	place := c.table[len(c.table)-1].Offset
-	if _, err := c.p.disk.apply(s, &b, place+1, &c.position); err != nil {
-		return fmt.Errorf("flush partition %d: %w", c.p.id, err)
+	// What is not applied here would be missing from every later read.
+	ok, err := c.p.disk.apply(s, &b, place+1, &c.position)
+	if err == nil && (!ok || place < 0) {
+		err = fmt.Errorf("table offset %d does not follow %d, or the state has another owner", place, c.p.disk.disk.Next())
+	}
+	if err != nil {
+		return &ownFault{fmt.Errorf("flush partition %d: %w", c.p.id, err)}
 	}
 	c.p.mu.Lock()
 	defer c.p.mu.Unlock()

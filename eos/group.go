@@ -62,26 +62,45 @@ func (g *group) Consume(ctx context.Context, topics []string, handler sarama.Con
 	var failures attempts
 	for ctx.Err() == nil {
 		h := &sessionHandler{unit: g.unit, goka: handler}
-		err := g.inner.Consume(ctx, topics, h)
-		if reason := h.failure(); reason != nil {
-			err = reason
-		}
+		started := time.Now()
+		err := h.judge(g.inner.Consume(ctx, topics, h))
 		if ctx.Err() != nil {
-			return nil
+			return g.lastWord(h)
+		}
+		if h.committed() {
+			failures.reset()
 		}
 		if err == nil {
-			failures.reset()
-			continue // a rebalance
+			g.unit.log.Info("session ended; joining again", "cause", h.cause)
+			if time.Since(started) < shortSession {
+				failures.wait(ctx)
+			}
+			continue
 		}
-		if stop := g.unit.forGood(err, &failures, h.progress); stop != nil {
+		g.unit.setTrouble(err)
+		if stop := g.unit.forGood(err, &failures); stop != nil {
 			g.unit.setFatal(stop)
 			return stop
 		}
-		g.unit.log.Warn("session ended; joining again", "cause", err, "attempt", failures.n)
+		g.unit.log.Warn("session failed; joining again", "cause", err, "attempt", failures.n+1)
 		g.recoverFrom(ctx, err, topics)
 		failures.wait(ctx)
 	}
 	return nil
+}
+
+// shortSession is a session so short that the next one has to wait: no loop of joins without a pause.
+const shortSession = time.Second
+
+// lastWord is what the last session before a shutdown has to say: a fault that only a person mends is
+// said now, not at the next start.
+func (g *group) lastWord(h *sessionHandler) error {
+	err := h.failure()
+	if err == nil || isTransient(err) {
+		return nil
+	}
+	g.unit.setFatal(err)
+	return err
 }
 
 // recoverFrom looks coordinator and leaders up again: sarama's join does not do it after a connection
@@ -141,24 +160,48 @@ func (u *Unit) waitForSlot(ctx context.Context) error {
 	return nil
 }
 
+// neverMended are answers of brokers that trying again does not change. sarama has its own values.
+var neverMended = []error{
+	kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.PolicyViolation,
+	kerr.InvalidTransactionTimeout,
+	kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
+	kerr.ClusterAuthorizationFailed, kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism,
+	sarama.ErrTopicAuthorizationFailed, sarama.ErrGroupAuthorizationFailed, sarama.ErrClusterAuthorizationFailed,
+	sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism, sarama.ErrInvalidSessionTimeout,
+	sarama.ErrInconsistentGroupProtocol,
+}
+
 // forGood answers the error with which the unit has to stop, nil if trying again may help. Fail-stops
-// stop at once. A commit that fails at the same positions again and again would replay for ever: it
-// stops after failuresMax attempts, or at once for a code that no retry mends.
-func (u *Unit) forGood(err error, failures *attempts, progress uint64) error {
+// stop at once, as do answers that no retry mends. Faults of our own (the handler, the codec, the local
+// state) would repeat for ever: they stop after failuresMax. Trouble with Kafka is waited out.
+func (u *Unit) forGood(err error, failures *attempts) error {
 	if !isTransient(err) {
 		return err
 	}
-	for _, never := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.InvalidRecord, kerr.PolicyViolation, kerr.SaslAuthenticationFailed} {
+	for _, never := range neverMended {
 		if errors.Is(err, never) {
-			return &FailStop{Fault: "a commit can never succeed: " + err.Error(), Mend: "mend the cause named (topic settings or ACLs: see `tidemark topics`), then start again; nothing was lost"}
+			return &FailStop{
+				Fault: "trying again does not mend this: " + err.Error(), Err: err,
+				Mend: "mend the cause named (topic settings or ACLs: see `tidemark topics`), then start again; nothing was lost",
+			}
 		}
 	}
 	var he *HandlerError
-	if errors.As(err, &he) && failures.again(progress) >= failuresMax {
+	var own *ownFault
+	switch {
+	case errors.As(err, &he) && failures.at(he.place()) >= failuresMax:
+		return err
+	case errors.As(err, &own) && failures.at("own") >= failuresMax:
 		return err
 	}
 	return nil
 }
+
+// ownFault is trouble on our side of the connection: the codec, the local state.
+type ownFault struct{ err error }
+
+func (f *ownFault) Error() string { return f.err.Error() }
+func (f *ownFault) Unwrap() error { return f.err }
 
 func (g *group) Errors() <-chan error { return g.errs }
 
@@ -186,36 +229,53 @@ func (g *group) ResumeAll()                  { g.inner.ResumeAll() }
 
 // sessionHandler puts the unit's session around Goka's.
 type sessionHandler struct {
-	unit     *Unit
-	goka     sarama.ConsumerGroupHandler
-	session  *session
-	progress uint64
+	unit    *Unit
+	goka    sarama.ConsumerGroupHandler
+	session *session
+	cause   error // why the membership's generation ended
 }
 
 // Setup opens the session, then lets Goka make its partition processors, whose tables are recovered.
 func (h *sessionHandler) Setup(gs sarama.ConsumerGroupSession) error {
 	s, err := h.unit.openSession(gs)
 	if err != nil {
+		h.cause = context.Cause(gs.Context())
 		return err
 	}
 	h.session = s
 	h.unit.publish(s)
+	h.unit.setTrouble(nil)
 	return h.goka.Setup(gs)
 }
 
 // Cleanup lets Goka stop its partition processors, after which no callback runs, then closes the
 // session with a last commit.
 func (h *sessionHandler) Cleanup(gs sarama.ConsumerGroupSession) error {
+	if h.cause == nil {
+		h.cause = context.Cause(gs.Context())
+	}
 	err := h.goka.Cleanup(gs)
 	if h.session != nil {
 		h.session.close()
-		for _, p := range h.session.ordered {
-			h.progress += p.committed.Seq
-		}
 	}
 	h.unit.publish(nil)
 	return err
 }
+
+// judge answers why the session failed, nil if it only ended: a generation that ends while its session
+// is being opened is a rebalance like another.
+func (h *sessionHandler) judge(err error) error {
+	if reason := h.failure(); reason != nil {
+		return reason
+	}
+	if h.session == nil && h.cause != nil && (errors.Is(err, h.cause) || errors.Is(err, context.Canceled)) {
+		return nil
+	}
+	return err
+}
+
+// committed tells whether the session has committed any record.
+func (h *sessionHandler) committed() bool { return h.session != nil && h.session.events.Load() > 0 }
 
 // ConsumeClaim gives Goka the claim in batches.
 func (h *sessionHandler) ConsumeClaim(gs sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
@@ -241,24 +301,27 @@ func (h *sessionHandler) failure() error {
 	return h.session.failure()
 }
 
-// failuresMax is how often a session may end by the same fault without any progress between.
+// failuresMax is how often sessions may end by the same fault of our own.
 const failuresMax = 3
 
 // attempts counts failures in a row, for backoff and for giving up where no progress is made.
 type attempts struct {
-	n        int
-	same     int
-	progress uint64
+	n      int
+	places map[string]int // failures at one record; a record that was handled never comes again
 }
 
-func (a *attempts) reset() { *a = attempts{} }
+// reset follows progress. What failed at a record still counts: others may have made the progress.
+func (a *attempts) reset() {
+	a.n = 0
+	delete(a.places, "own")
+}
 
-func (a *attempts) again(progress uint64) int {
-	if progress != a.progress {
-		a.progress, a.same = progress, 0
+func (a *attempts) at(place string) int {
+	if a.places == nil || len(a.places) > 1000 {
+		a.places = map[string]int{}
 	}
-	a.same++
-	return a.same
+	a.places[place]++
+	return a.places[place]
 }
 
 // wait backs off: at once after the first failure, then longer, 2 s at most.

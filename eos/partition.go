@@ -1,6 +1,8 @@
 package eos
 
 import (
+	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -83,8 +85,14 @@ func (p *partition) source(topic string) *source {
 	return nil
 }
 
-// handle runs the handler on msg and notes its offset as processed. Caller holds mu.
-func (p *partition) handle(src *source, msg *sarama.ConsumerMessage) error {
+// handle runs the handler on msg and notes its offset as processed. A panic is an error like another.
+// Caller holds mu.
+func (p *partition) handle(src *source, msg *sarama.ConsumerMessage) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("handler panicked: %v\n%s", cause, debug.Stack())
+		}
+	}()
 	p.eventMs = msg.Timestamp.UnixMilli()
 	if err := p.handler(&p.work, msg); err != nil {
 		return err

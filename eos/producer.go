@@ -99,7 +99,7 @@ func newProducer(ctx context.Context, u *Unit, txnID string, v2 bool) (*producer
 	p.cl, err = kgo.NewClient(u.cfg.Kafka.Franz(
 		kgo.ClientID(u.cfg.Instance),
 		kgo.TransactionalID(p.txnID),
-		kgo.TransactionTimeout(u.cfg.TransactionTimout),
+		kgo.TransactionTimeout(u.cfg.TransactionTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		// Nothing leaves before Flush: one request a broker and commit, not one for the first record.
@@ -112,8 +112,8 @@ func newProducer(ctx context.Context, u *Unit, txnID string, v2 bool) (*producer
 		kgo.RetryBackoffFn(func(tries int) time.Duration {
 			return min(time.Duration(tries*tries)*5*time.Millisecond, 500*time.Millisecond)
 		}),
-		kgo.RecordDeliveryTimeout(u.cfg.TransactionTimout),
-		kgo.RetryTimeout(u.cfg.TransactionTimout),
+		kgo.RecordDeliveryTimeout(u.cfg.TransactionTimeout),
+		kgo.RetryTimeout(u.cfg.TransactionTimeout),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("transactional producer: %w", err)

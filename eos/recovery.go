@@ -31,7 +31,7 @@ func (s *session) recover(ctx context.Context, claimed []int32) error {
 	for _, id := range claimed {
 		d, err := u.disk(id, s.tableID)
 		if err != nil {
-			return err
+			return &ownFault{err}
 		}
 		d.take(s)
 		p := newPartition(id, d, &u.cfg, u.cfg.CacheBytesMax/int64(len(claimed)))
@@ -210,7 +210,7 @@ func (s *session) applyRecovered(p *partition, b *Batch) error {
 			pos = &p.committed
 		}
 		if _, err := p.disk.apply(s, &db, b.Next, pos); err != nil {
-			return fmt.Errorf("recover partition %d: %w", p.id, err)
+			return &ownFault{fmt.Errorf("recover partition %d: %w", p.id, err)}
 		}
 	}
 	p.mu.Lock()
@@ -356,5 +356,5 @@ func failStop(fault, mend string) error { return &FailStop{Fault: fault, Mend: m
 // isTransient tells whether an error may pass by itself: everything but what names a fault for good.
 func isTransient(err error) bool {
 	var fs *FailStop
-	return !errors.As(err, &fs) && !errors.Is(err, ErrTruncated) && !errors.Is(err, ErrFormat) && !errors.Is(err, kgo.ErrClientClosed)
+	return !errors.As(err, &fs) && !errors.Is(err, ErrTruncated) && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrMalformed) && !errors.Is(err, kgo.ErrClientClosed)
 }

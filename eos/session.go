@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -21,12 +22,22 @@ type session struct {
 	parts    map[int32]*partition
 	ordered  []*partition
 
+	events atomic.Int64 // committed
+
 	work chan struct{} // capacity 1: something was processed
 	room *room         // back-pressure
 
 	ctx    context.Context // ends with the session, or with its first error
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when commitLoop has ended
+
+	// Commits do not end with ctx: one that is cut off has an unknown outcome, and its records would be
+	// processed again after every rebalance. They end with close, which bounds them.
+	commits     context.Context
+	stopCommits context.CancelFunc
+
+	mu     sync.Mutex // guards broken
+	broken error      // why nothing of this session may be committed any more
 }
 
 // errSessionOver is the cause of a session's end when nothing went wrong.
@@ -41,6 +52,7 @@ func (u *Unit) openSession(gs sarama.ConsumerGroupSession) (_ *session, err erro
 		parts: map[int32]*partition{}, work: make(chan struct{}, 1), room: newRoom(), done: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(gs.Context())
+	s.commits, s.stopCommits = context.WithCancel(context.WithoutCancel(gs.Context()))
 	context.AfterFunc(s.ctx, s.room.broadcast)
 	defer func() {
 		if err != nil {
@@ -84,16 +96,23 @@ func (s *session) run() {
 	}
 }
 
-// fail ends the session; the first reason counts.
-func (s *session) fail(err error) { s.cancel(err) }
-
-// failure is the reason for which the session ended early, nil if it did not.
-func (s *session) failure() error {
-	cause := context.Cause(s.ctx)
-	if cause == nil || errors.Is(cause, errSessionOver) || errors.Is(cause, context.Canceled) {
-		return nil
+// fail ends the session and forbids its final commit; the first reason counts. A session whose context
+// ended before (a rebalance, a shutdown) can still fail: a handler that breaks off half-way, a commit
+// whose outcome is unknown.
+func (s *session) fail(err error) {
+	s.mu.Lock()
+	if s.broken == nil {
+		s.broken = err
 	}
-	return cause
+	s.mu.Unlock()
+	s.cancel(err)
+}
+
+// failure is the reason for which the session is broken, nil if it is not.
+func (s *session) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken
 }
 
 // process runs the handler over a batch under its partition's lock.
@@ -105,42 +124,35 @@ func (s *session) process(b *batch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	src := p.source(b.topic)
-	clean := false
-	defer func() {
-		if !clean { // a panic in the handler left the partition half changed
-			s.fail(fmt.Errorf("handler panicked at %s/%d@%d", b.topic, b.partition, src.next))
-		}
-	}()
 	for _, msg := range b.records {
 		if msg.Offset < src.next {
 			continue // a claim may begin before the position that Setup moved it to
 		}
 		if err := p.handle(src, msg); err != nil {
+			// Before the lock is given back: what the handler left half done must not be cut.
 			s.fail(&HandlerError{Topic: msg.Topic, Partition: msg.Partition, Offset: msg.Offset, Err: err})
 			break
 		}
 	}
 	src.highWater = b.highWater
 	p.publish(s.unit.cfg.CatchUpLag)
-	clean = true
 	select {
 	case s.work <- struct{}{}:
 	default:
 	}
 }
 
-// close ends the session after Goka's partition processors have stopped: one bounded final commit,
-// then nothing of this session touches state any more.
+// close ends the session after Goka's partition processors have stopped: the commit under way ends,
+// one more follows, both within half a session timeout; then nothing of this session touches state.
 func (s *session) close() {
-	failed := s.failure()
 	s.cancel(errSessionOver)
+	late := time.AfterFunc(s.unit.cfg.SessionTimeout/2, s.stopCommits)
+	defer late.Stop()
 	<-s.done
-	if failed == nil && s.producer != nil && len(s.parts) > 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), s.unit.cfg.SessionTimeout/2)
-		defer cancel()
+	if s.failure() == nil && s.producer != nil && len(s.parts) > 0 {
 		// The generation may be over by now: then the broker fences this commit, and the next owner
 		// processes the records again.
-		if err := s.commit(ctx); err != nil {
+		if err := s.commit(s.commits); err != nil {
 			s.unit.log.Info("final commit did not succeed; its records will be processed again", "cause", err)
 		}
 	}
@@ -150,6 +162,8 @@ func (s *session) close() {
 // abandon drops everything in memory. The local state stays, holding committed data alone.
 func (s *session) abandon(err error) {
 	s.cancel(err)
+	s.stopCommits()
+	s.unit.batches.drop(s)
 	if s.producer != nil {
 		s.producer.close()
 	}
@@ -224,6 +238,10 @@ type HandlerError struct {
 
 func (e *HandlerError) Error() string {
 	return fmt.Sprintf("%s/%d@%d: %v", e.Topic, e.Partition, e.Offset, e.Err)
+}
+
+func (e *HandlerError) place() string {
+	return fmt.Sprintf("%s/%d@%d", e.Topic, e.Partition, e.Offset)
 }
 
 // Unwrap answers the cause.

@@ -50,15 +50,15 @@ type Config struct {
 
 	From StartFrom // where a new job starts
 
-	PendingBytesMax   int64         // back-pressure: callbacks wait while more than this is uncommitted (default 64 MiB)
-	CacheBytesMax     int64         // decoded values kept per partition (default 256 MiB over all partitions owned)
-	BatchRecordsMax   int           // records that one callback handles under its partition's lock (default 512)
-	Linger            time.Duration // wait before a commit when level with the input (default none)
-	CatchUpLinger     time.Duration // the same when far behind: fewer, larger commits (default 500 ms)
-	CatchUpLag        int64         // records behind at which CatchUpLinger applies (default 20,000)
-	SessionTimeout    time.Duration // of the group membership (default 6 s)
-	TransactionTimout time.Duration // after which Kafka aborts what a dead instance left open (default 10 s)
-	LocalStateMaxAge  time.Duration // older local state is rebuilt (default 24 h, well under delete.retention.ms)
+	PendingBytesMax    int64         // back-pressure: callbacks wait while more than this is uncommitted (default 64 MiB)
+	CacheBytesMax      int64         // decoded values kept per partition (default 256 MiB over all partitions owned)
+	BatchRecordsMax    int           // records that one callback handles under its partition's lock (default 512)
+	Linger             time.Duration // wait before a commit when level with the input (default none)
+	CatchUpLinger      time.Duration // the same when far behind: fewer, larger commits (default 500 ms)
+	CatchUpLag         int64         // records behind at which CatchUpLinger applies (default 20,000)
+	SessionTimeout     time.Duration // of the group membership (default 6 s)
+	TransactionTimeout time.Duration // after which Kafka aborts what a dead instance left open (default 10 s)
+	LocalStateMaxAge   time.Duration // older local state is rebuilt (default 24 h, well under delete.retention.ms)
 
 	Logger   *slog.Logger
 	OnCommit func(CommitStats)
@@ -88,7 +88,7 @@ func (c *Config) setDefaults() {
 	}
 	set(&c.CatchUpLinger, 500*time.Millisecond)
 	set(&c.SessionTimeout, 6*time.Second)
-	set(&c.TransactionTimout, 10*time.Second)
+	set(&c.TransactionTimeout, 10*time.Second)
 	set(&c.LocalStateMaxAge, 24*time.Hour)
 	if c.PendingBytesMax == 0 {
 		c.PendingBytesMax = 64 << 20
@@ -139,7 +139,7 @@ type Unit struct {
 	disks   map[int32]*ownedDisk
 	session *session
 	fatal   error
-	stats   map[int32]PartitionStatus
+	trouble error
 }
 
 // New checks cfg and opens the administrative client. It starts nothing; Close ends it.
@@ -152,7 +152,7 @@ func New(cfg Config) (*Unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Unit{cfg: cfg, log: cfg.Logger, admin: adm, disks: map[int32]*ownedDisk{}, stats: map[int32]PartitionStatus{}}
+	u := &Unit{cfg: cfg, log: cfg.Logger, admin: adm, disks: map[int32]*ownedDisk{}}
 	u.batches.init()
 	return u, nil
 }
@@ -184,6 +184,19 @@ func (u *Unit) setFatal(err error) {
 	if u.fatal == nil {
 		u.fatal = err
 	}
+}
+
+// Trouble is why the last session failed, nil while one is at work: what the unit is retrying.
+func (u *Unit) Trouble() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.trouble
+}
+
+func (u *Unit) setTrouble(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.trouble = err
 }
 
 // transactionalID of an instance; one instance has one open transaction at most.
