@@ -1,0 +1,68 @@
+package view
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of a view; what belongs to partitions is read when it is scraped.
+type metrics struct{ records, rebuilds, misplaced prometheus.Counter }
+
+func newMetrics() *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tidemark", Subsystem: "view", Name: name, Help: help})
+	}
+	return &metrics{
+		records:   counter("records_total", "Records of the table that were applied."),
+		rebuilds:  counter("rebuilds_total", "Local states that were damaged and built again."),
+		misplaced: counter("misplaced_total", "Records found in a partition where their ID does not belong."),
+	}
+}
+
+func (m *metrics) register(r prometheus.Registerer, v *View) error {
+	for _, c := range []prometheus.Collector{m.records, m.rebuilds, m.misplaced, gauges{v}} {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type gauges struct{ v *View }
+
+var (
+	ageSeconds      = prometheus.NewDesc("tidemark_view_age_seconds", "How long ago the view covered the end of the input; absent while that is not known.", []string{"partition"}, nil)
+	tableAgeSeconds = prometheus.NewDesc("tidemark_view_table_age_seconds", "How long ago the view was level with the table; absent while that is not known.", []string{"partition"}, nil)
+	lagRecords      = prometheus.NewDesc("tidemark_view_lag_records", "Input records that the view does not cover yet, as last seen.", []string{"partition"}, nil)
+	completeRatio   = prometheus.NewDesc("tidemark_view_complete_ratio", "Share of the table partition that is loaded, 1 when it is complete.", []string{"partition"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{ageSeconds, tableAgeSeconds, lagRecords, completeRatio} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g gauges) Collect(ch chan<- prometheus.Metric) {
+	now := time.Now()
+	for _, p := range g.v.all() {
+		part := strconv.Itoa(int(p.number))
+		send := func(d *prometheus.Desc, value float64) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, part)
+		}
+		age, tableAge, known, tableKnown := p.freshness(now)
+		if known {
+			send(ageSeconds, age.Seconds())
+		}
+		if tableKnown {
+			send(tableAgeSeconds, tableAge.Seconds())
+		}
+		st := p.status(now)
+		send(lagRecords, float64(st.LagRecords))
+		send(completeRatio, st.loaded())
+	}
+}

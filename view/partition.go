@@ -1,0 +1,267 @@
+package view
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemark/tidemark/codecs"
+	"github.com/tidemark/tidemark/eos"
+)
+
+// loadBytes is how much a partition that is not complete gathers before it writes.
+const loadBytes = 4 << 20
+
+// partition is one partition of the table. The follower alone changes it; readers get snapshots.
+//
+// While it is loading, records go to LevelDB as they come, for nobody sees them; a partition is complete once it has read
+// what the table held when it began, up to a position record. From then on each commit goes there in one batch when its
+// position record arrives, and a snapshot of it is published. So memory holds one commit at most, which the processor
+// bounds (eos.Config.PendingBytesMax).
+type partition struct {
+	view    *View
+	tableID [16]byte
+	number  int32
+
+	disk     *eos.Disk
+	complete bool
+	target   int64 // the table offset up to which it loads; -1 until the first answer
+	next     int64 // the table offset to read next
+	torn     bool  // LevelDB holds records of a commit whose position record has not come
+	pending  map[string][]byte
+	bytes    int
+	batch    eos.DiskBatch
+	state    codecs.State // scratch
+	scratch  []byte
+	touched  time.Time
+
+	progress atomic.Pointer[progress]
+
+	mu      sync.RWMutex // guards current, and taking hold of it
+	current *published
+
+	levelMu sync.Mutex // guards level
+	level   level
+}
+
+// progress is what status and metrics say of the loading.
+type progress struct {
+	next, target int64
+	rebuilt      string
+}
+
+// published is a committed state that readers look at. It is released when it is no longer current and the last reader has
+// gone.
+type published struct {
+	snap     *eos.DiskSnapshot
+	position *eos.Position
+	holders  atomic.Int32
+}
+
+func (s *published) release() {
+	if s.holders.Add(-1) == 0 {
+		s.snap.Release()
+	}
+}
+
+func newPartition(v *View, tableID [16]byte, number int32) *partition {
+	return &partition{view: v, tableID: tableID, number: number, pending: map[string][]byte{}}
+}
+
+// open opens the local state, or begins it anew.
+func (p *partition) open() error {
+	cfg := &p.view.cfg
+	id := eos.DiskID{
+		TableID: p.tableID, Topic: cfg.Names.Table(), Partition: p.number,
+		Generation: max(cfg.Names.Generation, 1), Digest: cfg.Schema.Digest, Layout: "view",
+	}
+	disk, err := eos.OpenDisk(filepath.Join(cfg.Dir, strconv.Itoa(int(p.number))), id, cfg.LocalStateMaxAge, time.Now())
+	if err != nil {
+		return fmt.Errorf("view: %w", err)
+	}
+	if why := disk.Rebuilt(); why != "" {
+		p.view.log.Info("local state begins anew", "partition", p.number, "cause", why)
+	}
+	p.disk, p.next, p.target, p.complete, p.torn = disk, disk.Next(), -1, false, false
+	clear(p.pending)
+	p.bytes = 0
+	p.tell()
+	return nil
+}
+
+func (p *partition) tell() {
+	p.progress.Store(&progress{next: p.next, target: p.target, rebuilt: p.disk.Rebuilt()})
+}
+
+// reopen gives damaged state up and begins it anew; answers are refused until it is complete again.
+func (p *partition) reopen() error {
+	p.view.log.Warn("local state is damaged and is built again from Kafka", "partition", p.number)
+	p.view.metrics.rebuilds.Inc()
+	if err := p.close(); err != nil && !errors.Is(err, eos.ErrDamaged) {
+		return err
+	}
+	return p.open()
+}
+
+func (p *partition) close() error {
+	p.publish(nil)
+	if p.disk == nil {
+		return nil
+	}
+	err := p.disk.Close()
+	p.disk = nil
+	return err
+}
+
+// take gathers what one answer holds of the partition.
+func (p *partition) take(b *eos.Batch) error {
+	for _, r := range b.Records {
+		switch {
+		case eos.IsPositionKey(r.Key):
+			pos, err := eos.ParsePosition(r.Value)
+			if err != nil {
+				return eos.Stop(err, "use a binary at least as new as the one that wrote it", "position record %s/%d@%d: %v", r.Topic, p.number, r.Offset, err)
+			}
+			if err := p.believe(pos); err != nil {
+				return err
+			}
+			if err := p.apply(r.Offset+1, pos); err != nil {
+				return err
+			}
+			p.arrive()
+		case !eos.IsUserKey(r.Key): // the processor's own
+		case eos.Place(r.Key, int32(len(p.view.all()))) != p.number:
+			p.view.metrics.misplaced.Inc()
+			p.view.log.Warn("a record of the table lies in a partition where its ID does not belong; only another program can have written it, and it is left out",
+				"id", fmt.Sprintf("%q", r.Key), "partition", p.number, "offset", r.Offset)
+		default:
+			p.bytes += len(r.Key) + len(r.Value)
+			p.pending[string(r.Key)] = r.Value
+			if !p.complete && p.bytes > loadBytes {
+				if err := p.apply(r.Offset+1, nil); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	p.next = b.Next
+	if p.target < 0 {
+		p.target = b.LSO
+	}
+	p.arrive()
+	p.tell()
+	return p.reached(b)
+}
+
+// believe refuses a table that is not of this job file.
+func (p *partition) believe(pos *eos.Position) error {
+	cfg := &p.view.cfg
+	if generation := max(cfg.Names.Generation, 1); pos.Digest != cfg.Schema.Digest || pos.Generation != generation {
+		return eos.Stop(nil, "give the view the job file that the processor runs with; a changed one needs a new name, or a new generation",
+			"table %s/%d was made by rules %.12s (generation %d), this job file means %.12s (generation %d)",
+			cfg.Names.Table(), p.number, pos.Digest, pos.Generation, cfg.Schema.Digest, generation)
+	}
+	return nil
+}
+
+// apply writes what is pending, with its index, in one batch. pos is nil when it is not the end of a commit.
+func (p *partition) apply(next int64, pos *eos.Position) error {
+	p.batch.Reset()
+	for id, value := range p.pending {
+		if err := p.put(id, value); err != nil {
+			return err
+		}
+	}
+	if err := p.disk.Apply(&p.batch, next, pos); err != nil {
+		return err
+	}
+	p.view.metrics.records.Add(float64(len(p.pending)))
+	if len(p.pending) > 4096 {
+		p.pending = map[string][]byte{} // clear takes time by the size that a map once had
+	}
+	clear(p.pending)
+	p.bytes = 0
+	p.torn = pos == nil
+	if pos != nil && p.complete {
+		return p.show()
+	}
+	return nil
+}
+
+// put adds one ID to the batch, and what changes in the index. The rules' own part of the state is left out: nobody asks.
+func (p *partition) put(id string, value []byte) error {
+	key := []byte(id)
+	schema := p.view.cfg.Schema
+	was, err := p.flagsOf(key)
+	if err != nil {
+		return err
+	}
+	if value == nil {
+		for i := range was {
+			p.index(was[i], false, i, key)
+		}
+		p.batch.Delete(key)
+		return nil
+	}
+	if err := p.state.UnmarshalBinary(value, schema); err != nil {
+		return eos.Stop(err, "`tidemark verify` tells which IDs are harmed", "the state of ID %q in table %s/%d does not decode: %v", id, p.view.cfg.Names.Table(), p.number, err)
+	}
+	for i := range p.state.Flags {
+		p.index(i < len(was) && was[i], p.state.Flags[i].Raised, i, key)
+	}
+	p.state.Working = nil
+	p.scratch = p.state.AppendBinary(p.scratch[:0], schema)
+	p.batch.Put(key, p.scratch)
+	return nil
+}
+
+// flagsOf tells which flags the ID bears on disk; nil is none.
+func (p *partition) flagsOf(key []byte) ([]bool, error) {
+	if len(p.view.cfg.Schema.Flags) == 0 {
+		return nil, nil
+	}
+	old, err := p.disk.Get(key)
+	if errors.Is(err, eos.ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if err := p.state.UnmarshalBinary(old, p.view.cfg.Schema); err != nil {
+		p.disk.MarkDamaged(fmt.Sprintf("state of %q does not decode: %v", key, err))
+		return nil, eos.ErrDamaged
+	}
+	was := make([]bool, len(p.state.Flags))
+	for i := range was {
+		was[i] = p.state.Flags[i].Raised
+	}
+	return was, nil
+}
+
+func (p *partition) index(was, is bool, flag int, id []byte) {
+	switch {
+	case is && !was:
+		p.batch.PutIndex(indexKey(p.view.cfg.Schema.Flags[flag], id))
+	case was && !is:
+		p.batch.DeleteIndex(indexKey(p.view.cfg.Schema.Flags[flag], id))
+	}
+}
+
+// indexKey is where the index holds an ID that bears a flag; names of flags have no NUL in them.
+func indexKey[B []byte | string](flag string, id B) []byte {
+	return append(append([]byte(flag), 0), id...)
+}
+
+// arrive completes the loading where its end is reached, at the end of a commit.
+func (p *partition) arrive() {
+	if p.complete || p.torn || p.target < 0 || max(p.next, p.disk.Next()) < p.target {
+		return
+	}
+	if _, ok := p.disk.Position(); !ok {
+		return // no processor has begun: nothing is known of the input
+	}
+	p.complete = true
+}
