@@ -1,0 +1,54 @@
+package chaos
+
+import (
+	"fmt"
+	"io"
+	"time"
+)
+
+// Config of a run. Brokers, Dir and Name are needed; Defaults gives the rest.
+type Config struct {
+	Brokers []string
+	Name    string // of the job, new for each run
+	Dir     string // gets logs, journal and local state
+	Subject string // Tidemark or Stock
+
+	Faults     int
+	Events     int // produced at least
+	Processors int
+	Partitions int
+	IDs        int
+	Rekey      float64       // the share of IDs of which half the events come under a wrong key
+	Session    time.Duration // of the consumer group
+	Every      time.Duration // the mean time between two faults
+	Seed       uint64        // of events and faults; their timing is the machine's own
+	Out        io.Writer     // progress and the log of faults
+}
+
+// Defaults are those of the long run.
+func Defaults() Config {
+	return Config{
+		Subject: Tidemark, Faults: 30, Events: 300_000, Processors: 2, Partitions: 4, IDs: 1000, Rekey: 0.1,
+		Session: 3 * time.Second, Every: 8 * time.Second, Seed: 1, Out: io.Discard,
+	}
+}
+
+func (c *Config) validate() error {
+	switch {
+	case len(c.Brokers) == 0 || c.Name == "" || c.Dir == "":
+		return fmt.Errorf("chaos: brokers, name and directory are needed")
+	case c.Subject != Tidemark && c.Subject != Stock:
+		return fmt.Errorf("chaos: no subject %q", c.Subject)
+	case c.Faults < 0 || c.Events < 1 || c.Processors < 1 || c.Partitions < 1 || c.IDs < 1:
+		return fmt.Errorf("chaos: numbers must be positive")
+	case c.Events/c.IDs >= 1<<15:
+		return fmt.Errorf("chaos: %d events are too many for %d IDs: sums of hashes must stay below 1<<64", c.Events, c.IDs)
+	}
+	return nil
+}
+
+// rate is how many events a second last about as long as the faults.
+func (c *Config) rate() int {
+	seconds := max(10, (float64(c.Faults)+1)*c.Every.Seconds())
+	return max(100, int(float64(c.Events)/seconds))
+}

@@ -1,0 +1,59 @@
+package chaos
+
+import (
+	"fmt"
+	"io"
+	"time"
+)
+
+const blamesMax = 50
+
+// Report is what a run found.
+type Report struct {
+	Subject       string
+	Seed          uint64
+	Took          time.Duration
+	Faults        map[string]int // by kind
+	Events        int64          // acknowledged
+	IDs           int
+	Lost, Doubled uint64
+	Differ        int // IDs
+	FlagChanges   int
+	FlagsAgain    int // changes that were emitted twice
+
+	// Blames is what must not be, the first of it; More is how much there was beside it.
+	Blames []string
+	More   int
+}
+
+// OK tells whether nothing was wrong.
+func (r *Report) OK() bool { return len(r.Blames) == 0 }
+
+func (r *Report) blame(err error) {
+	if len(r.Blames) == blamesMax {
+		r.More++
+		return
+	}
+	r.Blames = append(r.Blames, err.Error())
+}
+
+// Print writes the report for people.
+func (r *Report) Print(w io.Writer) {
+	total := 0
+	for _, n := range r.Faults {
+		total += n
+	}
+	fmt.Fprintf(w, "subject %s, seed %d, %v\n", r.Subject, r.Seed, r.Took.Round(time.Second))
+	fmt.Fprintf(w, "  faults        %d %v\n", total, r.Faults)
+	fmt.Fprintf(w, "  events        %d acknowledged, %d IDs\n", r.Events, r.IDs)
+	fmt.Fprintf(w, "  lost          %d\n", r.Lost)
+	fmt.Fprintf(w, "  doubled       %d\n", r.Doubled)
+	fmt.Fprintf(w, "  IDs that differ %d\n", r.Differ)
+	fmt.Fprintf(w, "  flag changes  %d, emitted twice %d\n", r.FlagChanges, r.FlagsAgain)
+	for _, b := range r.Blames {
+		fmt.Fprintf(w, "  ! %s\n", b)
+	}
+	if r.More > 0 {
+		fmt.Fprintf(w, "  ! and %d more\n", r.More)
+	}
+}

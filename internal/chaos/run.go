@@ -1,0 +1,157 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tidemark/tidemark/eos"
+	"github.com/tidemark/tidemark/rules"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	// stopWithin is the patience with a processor that was told to end.
+	stopWithin = 30 * time.Second
+	// drainWithin is the patience with what is left to process after the last fault.
+	drainWithin = 2 * time.Minute
+)
+
+// run is one run.
+type run struct {
+	cfg    Config
+	kafka  *eos.Kafka
+	client *kgo.Client
+	rules  *rules.RuleSet
+	names  eos.Names
+	slots  []*slot
+	report *Report
+	begun  time.Time
+
+	mu sync.Mutex // guards report's lists and cfg.Out
+}
+
+// Run runs the job, does its faults and compares every ID. Its error says that the run could not be judged; what the
+// judgement is stands in the report.
+func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	r := &run{cfg: cfg, kafka: &eos.Kafka{Brokers: cfg.Brokers}, names: eos.Names{Job: cfg.Name}, begun: time.Now()}
+	r.report = &Report{Subject: cfg.Subject, Seed: cfg.Seed, Faults: map[string]int{}}
+	if r.rules, err = loadJob(cfg.Name); err != nil {
+		return nil, err
+	}
+	if r.client, err = kgo.NewClient(r.kafka.Franz()...); err != nil {
+		return nil, err
+	}
+	defer r.client.Close()
+	adm := kadm.NewClient(r.client)
+	created, err := adm.CreateTopic(ctx, int32(cfg.Partitions), int16(min(3, len(cfg.Brokers))), nil, r.rules.Job().Input.Topic)
+	if err = errors.Join(err, created.Err); err != nil {
+		return nil, fmt.Errorf("create the input: %w", err)
+	}
+	for i := range cfg.Processors {
+		r.slots = append(r.slots, newSlot(cfg.Dir, task{
+			Subject: cfg.Subject, Brokers: cfg.Brokers, Job: cfg.Name, Instance: fmt.Sprintf("p%d", i), SessionMs: cfg.Session.Milliseconds(),
+		}))
+	}
+	defer func() { err = errors.Join(err, r.killAll()) }()
+	if err := r.work(ctx); err != nil {
+		return r.report, err
+	}
+	r.report.Took = time.Since(r.begun)
+	return r.report, nil
+}
+
+// work starts everything, does the faults, waits for the rest and compares.
+func (r *run) work(ctx context.Context) error {
+	for _, s := range r.slots {
+		if err := s.start(r.endedByItself(s)); err != nil {
+			return err
+		}
+	}
+	p, err := newProducer(r.kafka, r.rules.Job().Input.Topic, filepath.Join(r.cfg.Dir, "journal"), &r.cfg)
+	if err != nil {
+		return err
+	}
+	produced := make(chan error, 1)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		produced <- p.run(ctx, r.cfg.rate(), func(n int64) bool { return n >= int64(r.cfg.Events) })
+	}()
+	if err := errors.Join(<-produced, p.close()); err != nil {
+		return err
+	}
+	r.report.Events = p.acks.Load()
+	if err := r.drain(ctx); err != nil {
+		return err
+	}
+	for _, s := range r.slots {
+		if err := s.end(syscall.SIGTERM, stopWithin); err != nil {
+			r.blame(err)
+		}
+	}
+	return r.compare(ctx, p.oracle)
+}
+
+// compare judges every ID.
+func (r *run) compare(ctx context.Context, o *oracle) error {
+	all, err := readFound(ctx, r.kafka, r.client, r.cfg.Subject, r.rules)
+	if err != nil {
+		return err
+	}
+	r.report.IDs = len(o.ids)
+	for id, x := range o.ids {
+		faults, lost, doubled := x.faults(all[id])
+		r.report.Lost += lost
+		r.report.Doubled += doubled
+		if len(faults) > 0 {
+			r.report.Differ++
+			r.blame(fmt.Errorf("%s: %v", id, faults))
+		}
+		if f := all[id]; f != nil {
+			r.report.FlagChanges += len(f.changes)
+			r.report.FlagsAgain += f.changesAgain
+		}
+		delete(all, id)
+	}
+	for id := range all {
+		r.report.Differ++
+		r.blame(fmt.Errorf("%s: nobody produced this ID", id))
+	}
+	return nil
+}
+
+// endedByItself says what to do when a process of the slot ends without having been told to.
+func (r *run) endedByItself(s *slot) func(error) {
+	return func(err error) { r.blame(fmt.Errorf("%s ended by itself: %w", s.task.Instance, err)) }
+}
+
+func (r *run) killAll() error {
+	var all error
+	for _, s := range r.slots {
+		all = errors.Join(all, s.end(syscall.SIGKILL, stopWithin))
+	}
+	return all
+}
+
+// blame notes something that must not be.
+func (r *run) blame(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.blame(err)
+}
+
+// say writes a line with the time since the beginning.
+func (r *run) say(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fmt.Fprintf(r.cfg.Out, "%7.2fs  %s\n", time.Since(r.begun).Seconds(), fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,135 @@
+package chaos
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tidemark/tidemark/internal/child"
+)
+
+// slot is the place of one processor: an instance name, a state directory and a log, and one process after the other.
+type slot struct {
+	task task
+	log  string
+
+	mu     sync.Mutex // guards the fields below
+	life   *life      // nil: down
+	meant  bool       // its end was our doing
+	starts int
+}
+
+// life is one process.
+type life struct {
+	cmd   *exec.Cmd
+	ended chan struct{} // closed after Wait
+	err   error         // of Wait; to be read after ended
+}
+
+func newSlot(dir string, t task) *slot {
+	t.Dir = filepath.Join(dir, t.Instance)
+	return &slot{task: t, log: filepath.Join(dir, t.Instance+".log")}
+}
+
+// start starts a process; the slot must be down. ended is called when it ends without having been told to.
+func (s *slot) start(ended func(error)) error {
+	text, err := json.Marshal(s.task)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close() // the child has its own
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), taskEnv+"="+string(text))
+	cmd.Stdout, cmd.Stderr = log, log
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life != nil {
+		return fmt.Errorf("%s is up", s.task.Instance)
+	}
+	if err := child.Start(cmd); err != nil {
+		return fmt.Errorf("start %s: %w", s.task.Instance, err)
+	}
+	l := &life{cmd: cmd, ended: make(chan struct{})}
+	s.life, s.meant = l, false
+	s.starts++
+	go func() {
+		l.err = cmd.Wait()
+		s.mu.Lock()
+		s.life = nil
+		meant := s.meant
+		s.mu.Unlock()
+		close(l.ended)
+		if !meant {
+			ended(l.err)
+		}
+	}()
+	return nil
+}
+
+// pid is 0 while the slot is down.
+func (s *slot) pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life == nil {
+		return 0
+	}
+	return s.life.cmd.Process.Pid
+}
+
+// signal sends a signal to the process; a slot that is down is told nothing.
+func (s *slot) signal(sig syscall.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life == nil {
+		return nil
+	}
+	if err := s.life.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("%v to %s: %w", sig, s.task.Instance, err)
+	}
+	return nil
+}
+
+// end ends the process by the signal and returns when it is gone; after the patience it is killed, and that is an error. So is
+// an exit code other than 0 after SIGTERM.
+func (s *slot) end(sig syscall.Signal, patience time.Duration) error {
+	s.mu.Lock()
+	l := s.life
+	s.meant = true
+	s.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	if err := s.signal(sig); err != nil {
+		return err
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-l.ended:
+	case <-timer.C:
+		err := s.signal(syscall.SIGKILL)
+		<-l.ended
+		return errors.Join(fmt.Errorf("%s did not end within %v of %v", s.task.Instance, patience, sig), err)
+	}
+	if sig == syscall.SIGTERM && l.err != nil {
+		return fmt.Errorf("%s after %v: %w", s.task.Instance, sig, l.err)
+	}
+	return nil
+}
+
+// forget removes the local state; the slot must be down.
+func (s *slot) forget() error { return os.RemoveAll(s.task.Dir) }
