@@ -20,11 +20,10 @@ import (
 type Node struct {
 	ID int32 // Kafka's node.id, from 1
 
-	dir     string // properties, data and log
-	jars    string
-	jvm     []string
-	ports   map[Listener]*port
-	control *port
+	dir   string // properties, data and log
+	jars  string
+	jvm   []string
+	ports map[Listener]*port
 
 	mu      sync.Mutex // guards the fields below
 	process *process   // nil: down
@@ -51,6 +50,18 @@ func (n *Node) PID() int {
 		return 0
 	}
 	return n.process.cmd.Process.Pid
+}
+
+// Ended is closed when the broker that is up now has ended, however it did. It is closed already while none is up.
+func (n *Node) Ended() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.process == nil {
+		ended := make(chan struct{})
+		close(ended)
+		return ended
+	}
+	return n.process.ended
 }
 
 // Start starts the broker and does not wait for it; Cluster.WaitReady does. It fails if the broker is up.
