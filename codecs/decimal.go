@@ -19,17 +19,24 @@ const (
 // arithmeticDigits is what totals and arithmetic carry, so that no accepted event makes a later one fail.
 const arithmeticDigits = 120
 
+// Powers of ten beyond these are refused, so that the text of every result stays short and can be stored.
+const (
+	exponentMax = 9_999
+	exponentMin = -exponentMax + arithmeticDigits
+	storedMax   = exponentMax + 1 // digits before the point, and decimals
+)
+
 var (
 	// ErrNumber says that a text is no number, or one beyond the limits of an event.
 	ErrNumber = errors.New("codecs: not a number within the limits")
 
 	exact = apd.Context{
-		Precision: arithmeticDigits, MaxExponent: 10_000, MinExponent: -10_000,
+		Precision: arithmeticDigits, MaxExponent: exponentMax, MinExponent: exponentMin,
 		Traps: apd.DefaultTraps | apd.Inexact | apd.Rounded, Rounding: apd.RoundHalfEven,
 	}
 	// averaging rounds half-even to 16 significant digits.
 	averaging = apd.Context{
-		Precision: 16, MaxExponent: 10_000, MinExponent: -10_000,
+		Precision: 16, MaxExponent: exponentMax, MinExponent: exponentMin,
 		Traps: apd.DefaultTraps, Rounding: apd.RoundHalfEven,
 	}
 )
@@ -57,7 +64,7 @@ func ParseDecimal(text []byte) (Decimal, error) {
 
 // ParseStoredDecimal reads what AppendText wrote: up to 120 digits.
 func ParseStoredDecimal(text []byte) (Decimal, error) {
-	return parseDecimal(text, arithmeticDigits, 10_000, 10_000)
+	return parseDecimal(text, arithmeticDigits, storedMax, storedMax)
 }
 
 // decimalText is a number taken apart: digits without leading and trailing zeros, times 10^exp.
@@ -189,7 +196,7 @@ func scanExponent(text []byte) (exp int64, ok bool) {
 	return exp, true
 }
 
-// Add sets z to x+y. An error (more than 120 digits) leaves z as it was.
+// Add sets z to x+y. An error (more than 120 digits, or a power of ten beyond some 10,000) leaves z as it was.
 func (z *Decimal) Add(x, y *Decimal) error {
 	if a, b, exp, ok := align(x, y); ok {
 		if sum := a + b; (sum > a) == (b > 0) {
@@ -213,14 +220,14 @@ func (z *Decimal) Sub(x, y *Decimal) error {
 
 // Mul sets z to x*y; errors as Add's.
 func (z *Decimal) Mul(x, y *Decimal) error {
-	if x.big == nil && y.big == nil {
+	if exp := x.exp + y.exp; x.big == nil && y.big == nil && exp >= exponentMin && exp <= exponentMax-18 {
 		hi, lo := bits.Mul64(magnitude(x.coef), magnitude(y.coef))
 		if hi == 0 && lo <= math.MaxInt64 {
 			coef := int64(lo)
 			if (x.coef < 0) != (y.coef < 0) {
 				coef = -coef
 			}
-			*z = Decimal{coef: coef, exp: x.exp + y.exp}
+			*z = Decimal{coef: coef, exp: exp}
 			if coef == 0 {
 				z.exp = 0
 			}
@@ -307,11 +314,11 @@ func scaleUp(coef int64, by int32) (int64, bool) {
 		return 0, false
 	}
 	hi, lo := bits.Mul64(magnitude(coef), uint64(powersOf10[by]))
+	if coef < 0 && hi == 0 && lo <= 1<<63 {
+		return int64(-lo), true
+	}
 	if hi != 0 || lo > math.MaxInt64 {
 		return 0, false
-	}
-	if coef < 0 {
-		return -int64(lo), true
 	}
 	return int64(lo), true
 }

@@ -231,7 +231,7 @@ func (v *Value) setBinary(f field) (err error) {
 	case valueExpField:
 		var exp int64
 		exp, err = f.int()
-		if exp < -10_000 || exp > 10_000 {
+		if exp < -storedMax || exp > storedMax {
 			return fmt.Errorf("%w: exponent %d", ErrMalformed, exp)
 		}
 		v.Num.exp = int32(exp)
