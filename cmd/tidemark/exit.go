@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -106,7 +107,7 @@ func report(w io.Writer, err error) int {
 	if code == exitFailStop {
 		line = "stopped, nothing is lost: " + line
 	}
-	fmt.Fprintf(w, "tidemark: %s\n", line)
+	fmt.Fprintf(w, "tidemark: %s\n", strings.ReplaceAll(line, "\n", "; "))
 	return code
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -39,8 +40,12 @@ type globals struct {
 	dir string // where .tidemark lies; "" is here
 }
 
-// patience is how long a verb that only asks waits for a broker.
-const patience = 10 * time.Second
+// How long a verb waits for the first answer of a broker: one that only asks, and a processor, which may have been started
+// together with Kafka.
+const (
+	patience    = 10 * time.Second
+	runPatience = 30 * time.Second
+)
 
 // dataDir is where Tidemark keeps its files by default.
 func (g *globals) dataDir() string { return filepath.Join(g.dir, ".tidemark") }
@@ -171,13 +176,27 @@ func (a *app) connect(may starting) (*connection, error) {
 	} else if c.kafka, err = a.kafka(rs); err != nil {
 		return nil, err
 	}
-	if may != toRun || a.Embedded {
-		if err := ops.Reach(a.ctx, c.kafka, patience); err != nil {
-			return nil, errors.Join(err, c.close())
-		}
+	wait := patience
+	if may == toRun {
+		wait = runPatience
+	}
+	if err := ops.Reach(a.ctx, c.kafka, wait); err != nil {
+		return nil, errors.Join(err, c.close())
 	}
 	c.job = &ops.Job{Kafka: c.kafka, Names: eos.Names{Job: rs.Job().Name}, Input: rs.Job().Input.Topic, Schema: rs.Schema()}
 	return c, nil
+}
+
+// inputExists fails where the input topic is not there.
+func (c *connection) inputExists(ctx context.Context) error {
+	report, err := ops.Topics(ctx, c.kafka, c.plan(0, 0), false)
+	if err != nil {
+		return err
+	}
+	if !report.Topic(eos.RoleInput).Exists {
+		return usagef("the input topic %s does not exist: write events with `tidemark produce --create-topics`, or create it with `tidemark topics --create --partitions N`", c.job.Input)
+	}
+	return nil
 }
 
 // plan is what the job's topics should be.

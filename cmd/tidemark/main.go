@@ -47,7 +47,7 @@ type cli struct {
 
 	// Demo    demoCmd    `cmd:"" help:"See it work: real events, flags and why they were raised, in one process."`
 	Check checkCmd `cmd:"" help:"Check a job file and say in words what it means."`
-	// Run     runCmd     `cmd:"" help:"Run the processor of a job."`
+	Run   runCmd   `cmd:"" help:"Run the processor of a job."`
 	// View    viewCmd    `cmd:"" help:"Serve the states of a job over HTTP."`
 	// Produce produceCmd `cmd:"" help:"Write events into the job's input topic."`
 	// Get     getCmd     `cmd:"" help:"Print the states of some IDs as JSON."`
