@@ -262,12 +262,14 @@ func (z *Decimal) slow(op func(d, x, y *apd.Decimal) (apd.Condition, error), x, 
 func (z *Decimal) keep(d *apd.Decimal) {
 	var reduced apd.Decimal
 	reduced.Reduce(d)
-	if reduced.Coeff.IsInt64() {
-		coef := reduced.Coeff.Int64()
-		if reduced.Negative {
-			coef = -coef
-		}
-		*z = Decimal{coef: coef, exp: reduced.Exponent}
+	var coef apd.BigInt
+	if reduced.Negative {
+		coef.Neg(&reduced.Coeff)
+	} else {
+		coef.Set(&reduced.Coeff)
+	}
+	if coef.IsInt64() { // one form for each number, the least int64 included
+		*z = Decimal{coef: coef.Int64(), exp: reduced.Exponent}
 		return
 	}
 	*z = Decimal{big: &reduced}

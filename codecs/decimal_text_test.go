@@ -134,6 +134,9 @@ func TestDecimal_Int64(t *testing.T) {
 	if got, ok := least.Int64(); !ok || got != math.MinInt64 {
 		t.Errorf("the least int64: got %d, %v", got, ok)
 	}
+	if big := slowForm(least); big.reduced().big != nil {
+		t.Error("the least int64 has two forms, so equal states could be unequal bytes")
+	}
 	var z Decimal
 	if err := z.Sub(&least, &one); err != nil || z.String() != "-9223372036854775809" {
 		t.Errorf("the least int64 less 1: got %s (%v)", z.String(), err)
