@@ -3,6 +3,8 @@ package chaos
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -20,6 +22,9 @@ type Report struct {
 	Differ        int // IDs
 	FlagChanges   int
 	FlagsAgain    int // changes that were emitted twice
+	OwnEnds       int // processes that ended without having been told to
+	Rebalances    int
+	Gaps          map[string]Gaps // in the commits of a partition, by the fault before
 
 	// Blames is what must not be, the first of it; More is how much there was beside it.
 	Blames []string
@@ -50,6 +55,11 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "  doubled       %d\n", r.Doubled)
 	fmt.Fprintf(w, "  IDs that differ %d\n", r.Differ)
 	fmt.Fprintf(w, "  flag changes  %d, emitted twice %d\n", r.FlagChanges, r.FlagsAgain)
+	fmt.Fprintf(w, "  rebalances    %d, ended by itself %d\n", r.Rebalances, r.OwnEnds)
+	for _, kind := range slices.Sorted(maps.Keys(r.Gaps)) {
+		g := r.Gaps[kind]
+		fmt.Fprintf(w, "  commit gaps after %s: %d, p50 %.1fs, max %.1fs\n", kind, g.N, g.P50.Seconds(), g.Max.Seconds())
+	}
 	for _, b := range r.Blames {
 		fmt.Fprintf(w, "  ! %s\n", b)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,7 +20,8 @@ const (
 	// stopWithin is the patience with a processor that was told to end.
 	stopWithin = 30 * time.Second
 	// drainWithin is the patience with what is left to process after the last fault.
-	drainWithin = 2 * time.Minute
+	drainWithin   = 2 * time.Minute
+	progressEvery = 5 * time.Second
 )
 
 // run is one run.
@@ -33,7 +35,13 @@ type run struct {
 	report *Report
 	begun  time.Time
 
-	mu sync.Mutex // guards report's lists and cfg.Out
+	over      atomic.Bool  // nothing is started any more
+	faulted   atomic.Bool  // all faults are done
+	committed atomic.Int64 // input records
+
+	mu    sync.Mutex // guards the fields below, report and cfg.Out
+	marks []mark
+	gaps  []gap
 }
 
 // Run runs the job, does its faults and compares every ID. Its error says that the run could not be judged; what the
@@ -80,25 +88,64 @@ func (r *run) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	produced := make(chan error, 1)
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() {
-		produced <- p.run(ctx, r.cfg.rate(), func(n int64) bool { return n >= int64(r.cfg.Events) })
-	}()
-	if err := errors.Join(<-produced, p.close()); err != nil {
+	if err := r.faultsUnderLoad(ctx, p); err != nil {
 		return err
 	}
 	r.report.Events = p.acks.Load()
 	if err := r.drain(ctx); err != nil {
-		return err
+		for _, s := range r.slots {
+			err = errors.Join(err, s.signal(syscall.SIGQUIT)) // the logs get the stacks
+		}
+		return errors.Join(err, pause(ctx, time.Second))
 	}
+	r.over.Store(true)
 	for _, s := range r.slots {
 		if err := s.end(syscall.SIGTERM, stopWithin); err != nil {
 			r.blame(err)
 		}
 	}
 	return r.compare(ctx, p.oracle)
+}
+
+// faultsUnderLoad returns when the faults are done, the events produced, and all of them acknowledged.
+func (r *run) faultsUnderLoad(ctx context.Context, p *producer) error {
+	ctx, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stop()
+	watching.Go(func() { r.watchCommits(ctx) })
+	watching.Go(func() { r.progress(ctx, p) })
+	injected := make(chan error, 1)
+	go func() {
+		err := r.inject(ctx)
+		r.faulted.Store(true)
+		if err != nil {
+			stop()
+		}
+		injected <- err
+	}()
+	err := p.run(ctx, r.cfg.rate(), func(n int64) bool { return n >= int64(r.cfg.Events) && r.faulted.Load() })
+	if err != nil {
+		stop()
+	}
+	err = errors.Join(<-injected, err, p.close())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Gaps = explain(r.marks, r.gaps)
+	return err
+}
+
+// progress writes a line every few seconds.
+func (r *run) progress(ctx context.Context, p *producer) {
+	for pause(ctx, progressEvery) == nil {
+		up := 0
+		for _, s := range r.slots {
+			if s.pid() != 0 {
+				up++
+			}
+		}
+		r.say("%d events produced, %d acknowledged, %d committed, %d processes", p.intents.Load(), p.acks.Load(), r.committed.Load(), up)
+	}
 }
 
 // compare judges every ID.
@@ -129,15 +176,14 @@ func (r *run) compare(ctx context.Context, o *oracle) error {
 	return nil
 }
 
-// endedByItself says what to do when a process of the slot ends without having been told to.
-func (r *run) endedByItself(s *slot) func(error) {
-	return func(err error) { r.blame(fmt.Errorf("%s ended by itself: %w", s.task.Instance, err)) }
-}
-
+// killAll ends what is left, by process ID.
 func (r *run) killAll() error {
+	r.over.Store(true)
 	var all error
 	for _, s := range r.slots {
+		s.op.Lock()
 		all = errors.Join(all, s.end(syscall.SIGKILL, stopWithin))
+		s.op.Unlock()
 	}
 	return all
 }

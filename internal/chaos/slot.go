@@ -19,10 +19,11 @@ type slot struct {
 	task task
 	log  string
 
-	mu     sync.Mutex // guards the fields below
-	life   *life      // nil: down
-	meant  bool       // its end was our doing
-	starts int
+	op sync.Mutex // held while something is done to the slot
+
+	mu    sync.Mutex // guards the fields below
+	life  *life      // nil: down
+	meant bool       // its end was our doing
 }
 
 // life is one process.
@@ -65,7 +66,6 @@ func (s *slot) start(ended func(error)) error {
 	}
 	l := &life{cmd: cmd, ended: make(chan struct{})}
 	s.life, s.meant = l, false
-	s.starts++
 	go func() {
 		l.err = cmd.Wait()
 		s.mu.Lock()
