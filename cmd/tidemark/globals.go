@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -205,19 +204,4 @@ func (c *connection) plan(partitions int32, replication int16) *eos.TopicPlan {
 		Names: c.job.Names, Input: c.job.Input, Partitions: partitions, Replication: replication,
 		WatchHorizon: time.Duration(c.rules.Job().WatchHorizonMs) * time.Millisecond,
 	}
-}
-
-// asOf says as of which input positions an answer is.
-func (a *app) asOf(input string, places []ops.Place) {
-	parts := make([]string, len(places))
-	latest := int64(0)
-	for i, p := range places {
-		parts[i] = fmt.Sprintf("%d@%d", p.Partition, p.Next)
-		latest = max(latest, p.TimeMs)
-	}
-	text := fmt.Sprintf("as of %s %s", input, strings.Join(parts, " "))
-	if latest != 0 {
-		text += ", last event " + time.UnixMilli(latest).UTC().Format(time.RFC3339)
-	}
-	fmt.Fprintln(a.err, text)
 }

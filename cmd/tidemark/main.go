@@ -49,12 +49,12 @@ type cli struct {
 	Check checkCmd `cmd:"" help:"Check a job file and say in words what it means."`
 	Run   runCmd   `cmd:"" help:"Run the processor of a job."`
 	// View    viewCmd    `cmd:"" help:"Serve the states of a job over HTTP."`
-	// Produce produceCmd `cmd:"" help:"Write events into the job's input topic."`
-	// Get     getCmd     `cmd:"" help:"Print the states of some IDs as JSON."`
-	// List    listCmd    `cmd:"" help:"Print the IDs."`
-	// Dump    dumpCmd    `cmd:"" help:"Print all states as NDJSON, in ID order."`
-	// Verify  verifyCmd  `cmd:"" help:"Fold the input again and compare every ID with the committed state."`
-	Topics topicsCmd `cmd:"" help:"Show, create and check the topics of a job."`
+	Produce produceCmd `cmd:"" help:"Write events into the job's input topic."`
+	Get     getCmd     `cmd:"" help:"Print the states of some IDs as JSON."`
+	List    listCmd    `cmd:"" help:"Print the IDs."`
+	Dump    dumpCmd    `cmd:"" help:"Print all states as NDJSON, in ID order."`
+	Verify  verifyCmd  `cmd:"" help:"Fold the input again and compare every ID with the committed state."`
+	Topics  topicsCmd  `cmd:"" help:"Show, create and check the topics of a job."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }

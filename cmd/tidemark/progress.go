@@ -136,3 +136,11 @@ func grouped(n int64) string {
 	}
 	return digits
 }
+
+// counted writes a number and what is counted.
+func counted(n int64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return grouped(n) + " " + what
+}
