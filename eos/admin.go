@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -152,100 +151,6 @@ func (a *admin) fetchOffsets(ctx context.Context, group string, topics []string,
 		}
 	}
 	return out, nil
-}
-
-// stableOffsets fences the former owners that are no live member, then answers the offsets once no
-// open transaction can change them.
-func (u *Unit) stableOffsets(ctx context.Context, topics []string, partitions []int32) (map[int32]map[string]groupOffset, error) {
-	group := u.cfg.Names.Group()
-	for {
-		// What was committed last names the owner, whose open transaction may hide more.
-		seen, err := u.admin.fetchOffsets(ctx, group, topics, partitions, false)
-		if err != nil {
-			return nil, err
-		}
-		if err := u.fenceDead(ctx, seen); err != nil {
-			return nil, err
-		}
-		stable, err := u.admin.fetchOffsets(ctx, group, topics, partitions, true)
-		if err == nil {
-			return stable, nil
-		}
-		if !errors.Is(err, kerr.UnstableOffsetCommit) {
-			return nil, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-// fenceDead ends the open transactions of former owners that have left the group or were thrown out
-// of it: InitProducerId with their transactional.id aborts what is open and bumps the epoch, so that a
-// frozen one that thaws is refused. Waiting for the transaction timeout instead takes 10 to 14 s,
-// because brokers sweep every 10 s.
-func (u *Unit) fenceDead(ctx context.Context, offsets map[int32]map[string]groupOffset) error {
-	owners := map[string]bool{}
-	for _, of := range offsets {
-		for _, o := range of {
-			if o.known && o.meta.Owner != "" && o.meta.Owner != u.transactionalID() {
-				owners[o.meta.Owner] = true
-			}
-		}
-	}
-	if len(owners) == 0 {
-		return nil
-	}
-	live, err := u.admin.liveInstances(ctx, u.cfg.Names.Group())
-	if err != nil {
-		return err
-	}
-	for owner := range owners {
-		if live[strings.TrimPrefix(owner, u.cfg.Names.TransactionalPrefix())] {
-			continue
-		}
-		start := time.Now()
-		for lane := range lanes {
-			if err := u.admin.fence(ctx, laneID(owner, lane)); err != nil {
-				return fmt.Errorf("fence the dead owner %q: %w", owner, err)
-			}
-		}
-		u.log.Info("fenced a dead owner", "owner", owner, "took", time.Since(start))
-	}
-	return nil
-}
-
-// liveInstances are the client ids of the group's members.
-func (a *admin) liveInstances(ctx context.Context, group string) (map[string]bool, error) {
-	groups, err := a.adm.DescribeGroups(ctx, group)
-	if err != nil {
-		return nil, fmt.Errorf("describe group %s: %w", group, err)
-	}
-	live := map[string]bool{}
-	g := groups[group]
-	if g.Err != nil && !errors.Is(g.Err, kerr.GroupIDNotFound) {
-		return nil, fmt.Errorf("describe group %s: %w", group, g.Err)
-	}
-	for _, m := range g.Members {
-		live[m.ClientID] = true
-	}
-	return live, nil
-}
-
-// fence takes over a transactional.id for no other purpose than to end what its holder left open.
-func (a *admin) fence(ctx context.Context, transactionalID string) error {
-	req := kmsg.NewPtrInitProducerIDRequest()
-	req.TransactionalID, req.TransactionTimeoutMillis = &transactionalID, 10_000
-	req.ProducerID, req.ProducerEpoch = -1, -1
-	return retryConcurrent(ctx, func() error {
-		resp, err := req.RequestWith(ctx, a.cl)
-		if err != nil {
-			return err
-		}
-		return kerr.ErrorForCode(resp.ErrorCode)
-	})
 }
 
 // trim deletes the loop's records below the committed position: they were applied, and the loop

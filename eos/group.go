@@ -104,7 +104,7 @@ func (g *group) lastWord(h *sessionHandler) error {
 }
 
 // recoverFrom looks coordinator and leaders up again: sarama's join does not do it after a connection
-// error. An unstable offset is one that the open transaction of a dead member hides.
+// error. An unstable offset is one that an open transaction hides, of a dead member or our own.
 func (g *group) recoverFrom(ctx context.Context, err error, topics []string) {
 	if errors.Is(err, sarama.ErrUnstableOffsetCommit) {
 		if err := g.unit.fenceAll(ctx, topics); err != nil {
@@ -118,23 +118,6 @@ func (g *group) recoverFrom(ctx context.Context, err error, topics []string) {
 	if err := g.client.RefreshMetadata(topics...); err != nil {
 		g.unit.log.Info("looking up the leaders", "cause", err)
 	}
-}
-
-// fenceAll fences the dead owners of all partitions, before any is assigned.
-func (u *Unit) fenceAll(ctx context.Context, topics []string) error {
-	ends, err := u.admin.ends(ctx, u.cfg.Input)
-	if err != nil {
-		return err
-	}
-	var partitions []int32
-	for p := range ends {
-		partitions = append(partitions, p)
-	}
-	offsets, err := u.admin.fetchOffsets(ctx, u.cfg.Names.Group(), topics, partitions, false)
-	if err != nil {
-		return err
-	}
-	return u.fenceDead(ctx, offsets)
 }
 
 // waitForSlot refuses an instance name that a live member of the group has. An earlier life of this

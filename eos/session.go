@@ -61,6 +61,11 @@ func (u *Unit) openSession(gs sarama.ConsumerGroupSession) (_ *session, err erro
 	}()
 	claimed := gs.Claims()[u.cfg.Input]
 	u.log.Info("partitions assigned", "generation", s.member.generation, "partitions", claimed)
+	// First, and without any claim too: it ends what an earlier session or life of this instance left
+	// open, which would hold back this session's stable offsets, or another member's.
+	if s.producer, err = newProducers(s.ctx, u); err != nil {
+		return nil, err
+	}
 	if len(claimed) == 0 {
 		close(s.done)
 		return s, nil
@@ -69,9 +74,6 @@ func (u *Unit) openSession(gs sarama.ConsumerGroupSession) (_ *session, err erro
 		return nil, err
 	}
 	u.cfg.Trace("recovered")
-	if s.producer, err = newProducers(s.ctx, u); err != nil {
-		return nil, err
-	}
 	if err := s.commit(s.ctx); err != nil {
 		return nil, fmt.Errorf("opening commit: %w", err)
 	}
