@@ -63,6 +63,7 @@ func (b *prober) run(ctx context.Context) {
 
 func (b *prober) note(ctx context.Context, err error) {
 	if err == nil {
+		b.view.probes.Add(1)
 		b.view.probeFails.Store(nil)
 		return
 	}

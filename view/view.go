@@ -72,7 +72,8 @@ type View struct {
 	trouble    atomic.Pointer[string]       // why it does not go on, nil while it does
 	probeFails atomic.Pointer[string]
 
-	rekeyed atomic.Bool // the loop topic has, or had, records
+	rekeyed atomic.Bool   // the loop topic has, or had, records
+	probes  atomic.Uint64 // that were answered
 
 	mu    sync.Mutex // guards ended
 	ended error
