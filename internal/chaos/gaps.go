@@ -67,6 +67,7 @@ func (r *run) watchCommits(ctx context.Context) {
 				r.committed.Add(o.At - before.offset)
 			}
 			if known && now.Sub(before.at) >= gapMin {
+				r.say("  partition %d commits again after %.1fs", partition, now.Sub(before.at).Seconds())
 				r.mu.Lock()
 				r.gaps = append(r.gaps, gap{partition, before.at, now})
 				r.mu.Unlock()

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -77,4 +78,13 @@ func cents(n int64) string {
 		b.WriteString("." + strings.TrimRight(frac, "0"))
 	}
 	return b.String()
+}
+
+// hundredths reads what cents wrote.
+func hundredths(text string) (int64, error) {
+	whole, frac, _ := strings.Cut(text, ".")
+	if len(frac) > 2 {
+		return 0, fmt.Errorf("value %s is finer than hundredths", text)
+	}
+	return strconv.ParseInt(whole+frac+"00"[len(frac):], 10, 64)
 }

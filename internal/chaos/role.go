@@ -3,7 +3,6 @@ package chaos
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -63,7 +62,7 @@ func (t *task) run(ctx context.Context, log *slog.Logger) error {
 	case Tidemark:
 		return t.runTidemark(ctx, log)
 	case Stock:
-		return t.runStock(ctx)
+		return t.runStock(ctx, log)
 	default:
 		return fmt.Errorf("no subject %q", t.Subject)
 	}
@@ -88,5 +87,3 @@ func (t *task) runTidemark(ctx context.Context, log *slog.Logger) error {
 	}
 	return p.Run(ctx)
 }
-
-func (t *task) runStock(context.Context) error { return errors.New("not yet") }

@@ -51,6 +51,9 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 		return nil, err
 	}
 	r := &run{cfg: cfg, kafka: &eos.Kafka{Brokers: cfg.Brokers}, names: eos.Names{Job: cfg.Name}, begun: time.Now()}
+	if cfg.Subject == Stock {
+		r.cfg.Rekey = 0 // it has no loop
+	}
 	r.report = &Report{Subject: cfg.Subject, Seed: cfg.Seed, Faults: map[string]int{}}
 	if r.rules, err = loadJob(cfg.Name); err != nil {
 		return nil, err
@@ -59,10 +62,8 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 		return nil, err
 	}
 	defer r.client.Close()
-	adm := kadm.NewClient(r.client)
-	created, err := adm.CreateTopic(ctx, int32(cfg.Partitions), int16(min(3, len(cfg.Brokers))), nil, r.rules.Job().Input.Topic)
-	if err = errors.Join(err, created.Err); err != nil {
-		return nil, fmt.Errorf("create the input: %w", err)
+	if err := r.createTopics(ctx); err != nil {
+		return nil, err
 	}
 	for i := range cfg.Processors {
 		r.slots = append(r.slots, newSlot(cfg.Dir, task{
@@ -75,6 +76,19 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	}
 	r.report.Took = time.Since(r.begun)
 	return r.report, nil
+}
+
+// createTopics creates the input, and what stock Goka does not create by itself.
+func (r *run) createTopics(ctx context.Context) error {
+	topics := []string{r.rules.Job().Input.Topic}
+	if r.cfg.Subject == Stock {
+		topics = append(topics, r.names.Flags())
+	}
+	created, err := kadm.NewClient(r.client).CreateTopics(ctx, int32(r.cfg.Partitions), int16(min(3, len(r.cfg.Brokers))), nil, topics...)
+	if err = errors.Join(err, created.Error()); err != nil {
+		return fmt.Errorf("create topics: %w", err)
+	}
+	return nil
 }
 
 // work starts everything, does the faults, waits for the rest and compares.
