@@ -9,10 +9,14 @@ import (
 // commitLoop commits as soon as there is work and the commit before has ended (group commit), until
 // ctx ends. It is the only goroutine that commits while the session runs.
 func (s *session) commitLoop(ctx context.Context) error {
+	idle := time.NewTicker(s.unit.cfg.LocalStateMaxAge / 8)
+	defer idle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case at := <-idle.C:
+			s.refresh(at)
 		case <-s.work:
 		}
 		if !s.linger(ctx) {
@@ -21,6 +25,19 @@ func (s *session) commitLoop(ctx context.Context) error {
 		if err := s.commit(s.commits); err != nil {
 			return err
 		}
+	}
+}
+
+// refresh has partitions commit a position record alone that committed nothing for a quarter of the age at
+// which local state is thrown away. The commit proves that they are still owned, which no clock could: so
+// the local state of a quiet table stays young, and the transactional.ids do not expire.
+func (s *session) refresh(at time.Time) {
+	for _, p := range s.ordered {
+		p.mu.Lock()
+		if at.Sub(time.UnixMilli(p.committed.CommittedMs)) >= s.unit.cfg.LocalStateMaxAge/4 {
+			p.opening = true
+		}
+		p.mu.Unlock()
 	}
 }
 

@@ -363,6 +363,20 @@ func (d *Disk) flush() error {
 	return nil
 }
 
+// AsOf is the time at which the state is known to have covered everything that its table held.
+func (d *Disk) AsOf() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.UnixMilli(d.asOfMs)
+}
+
+// Usable tells whether the state takes writes: no damage was found, and no write was left half done.
+func (d *Disk) Usable() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failed == nil && !d.Damaged()
+}
+
 // Damaged tells whether damage was found since the state was opened. It then has to be closed and opened again.
 func (d *Disk) Damaged() bool { return d.broken.Load() != nil }
 

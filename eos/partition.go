@@ -27,7 +27,7 @@ type partition struct {
 	sources   []source
 	committed Position // as of the last commit that ended well
 	pending   bool     // something was processed since the last cut
-	opening   bool     // the session's first commit is still owed
+	opening   bool     // a commit is owed although nothing was processed: the session's first, or a refresh
 	bytes     int64    // of outputs queued since the last cut
 	events    int64    // records handled since the last cut
 	slab      slab

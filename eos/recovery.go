@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -55,18 +56,17 @@ func (u *Unit) publish(s *session) {
 	u.session = s
 }
 
-// disk opens the partition's local state, or answers the open one: it stays open across sessions.
+// disk opens the partition's local state, or answers the open one: it stays open from session to session
+// while the partition does. State that grew too old meanwhile is judged as at a start: deletions that it
+// missed may be gone from the table.
 func (u *Unit) disk(id int32, tableID [16]byte) (*ownedDisk, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if d := u.disks[id]; d != nil {
-		if !d.disk.Damaged() && d.disk.ID().TableID == tableID {
+		if d.disk.Usable() && d.disk.ID().TableID == tableID && now().Sub(d.disk.AsOf()) <= u.cfg.LocalStateMaxAge {
 			return d, nil
 		}
-		if err := d.close(); err != nil {
-			u.log.Warn("closing damaged local state", "partition", id, "cause", err)
-		}
-		delete(u.disks, id)
+		u.closeDisk(id, d)
 	}
 	dir := filepath.Join(u.cfg.Dir, "partition-"+strconv.Itoa(int(id)))
 	disk, err := OpenDisk(dir, DiskID{
@@ -82,6 +82,25 @@ func (u *Unit) disk(id int32, tableID [16]byte) (*ownedDisk, error) {
 	d := &ownedDisk{disk: disk}
 	u.disks[id] = d
 	return d, nil
+}
+
+// closeDisk closes local state that is to be opened again, or not needed. Caller holds mu.
+func (u *Unit) closeDisk(id int32, d *ownedDisk) {
+	if err := d.close(); err != nil {
+		u.log.Warn("closing local state", "partition", id, "cause", err)
+	}
+	delete(u.disks, id)
+}
+
+// closeOthers closes the local state of partitions that other instances own: it costs memory and ages.
+func (u *Unit) closeOthers(claimed []int32) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for id, d := range u.disks {
+		if !slices.Contains(claimed, id) {
+			u.closeDisk(id, d)
+		}
+	}
 }
 
 // groupOffset is what the group committed for one source topic and partition.
@@ -116,16 +135,31 @@ func (s *session) followTables(ctx context.Context, offsets map[int32]map[string
 	for id, p := range s.parts {
 		starts[id] = p.disk.disk.Next()
 		if pos, ok := p.disk.disk.Position(); ok {
+			p.mu.Lock()
 			p.committed = *pos
+			p.mu.Unlock()
 		}
 	}
 	ends, err := s.unit.admin.ends(ctx, table)
 	if err != nil {
 		return err
 	}
+	movesStart, err := s.unit.admin.compactionMovesStart(ctx)
+	if err != nil {
+		return err
+	}
 	level := map[int32]bool{}
 	for id, p := range s.parts {
-		if err := clampStart(table, id, starts, ends[id]); err != nil {
+		span, ok := ends[id]
+		switch {
+		case !ok:
+			return Stop(ErrUnknownTopic, "give the job a new name; a table's partitions are those of its input for as long as it lives",
+				"table %s has no partition %d (it has %d)", table, id, len(ends))
+		case span.Start > 0 && !movesStart:
+			return Stop(ErrTruncated, "restore the topic, or give the job a new name so that it computes its state anew from the input",
+				"table %s/%d begins at offset %d, not 0: records were deleted (DeleteRecords, or a cleanup.policy other than compact), and the state is incomplete", table, id, span.Start)
+		}
+		if err := clampStart(table, id, starts, span); err != nil {
 			return err
 		}
 		p.mu.Lock()
@@ -195,7 +229,8 @@ func (s *session) applyRecovered(p *partition, b *Batch) error {
 		case IsPositionKey(r.Key):
 			pos, err := ParsePosition(r.Value)
 			if err != nil {
-				return fmt.Errorf("position record %s/%d@%d: %w", r.Topic, r.Partition, r.Offset, err)
+				return Stop(err, "use the binary that wrote it or a newer one; if none did, restore the table or give the job a new name",
+					"position record %s/%d@%d: %v", r.Topic, r.Partition, r.Offset, err)
 			}
 			last = pos
 		case r.Value == nil:
@@ -261,23 +296,23 @@ func (s *session) place(ctx context.Context, offsets map[int32]map[string]groupO
 }
 
 func (s *session) placePartition(ctx context.Context, p *partition, of map[string]groupOffset, spans map[string]map[int32]Span) error {
-	fresh := p.committed.Seq == 0
 	if err := s.agree(p, of); err != nil {
 		return err
 	}
-	for i := range p.sources {
-		src := &p.sources[i]
-		span := spans[src.topic][p.id]
-		if fresh {
-			if src.topic == s.unit.cfg.Input {
-				next, err := s.firstOffset(ctx, p.id, span)
-				if err != nil {
-					return err
-				}
-				src.next = next
-			} else {
-				src.next = span.Start
+	placed := slices.Clone(p.sources)
+	for i := range placed {
+		src := &placed[i]
+		span, ok := spans[src.topic][p.id]
+		if !ok {
+			return Stop(ErrUnknownTopic, "give the job a new name; the partitions of its topics are those of its input for as long as it lives",
+				"topic %s has no partition %d (it has %d)", src.topic, p.id, len(spans[src.topic]))
+		}
+		if p.committed.Seq == 0 {
+			next, err := s.firstOffset(ctx, src.topic, p.id, span)
+			if err != nil {
+				return err
 			}
+			src.next = next
 			continue
 		}
 		rec := p.committed.Source(src.topic)
@@ -299,6 +334,9 @@ func (s *session) placePartition(ctx context.Context, p *partition, of map[strin
 		}
 		src.next, src.timeMs, src.highWater = rec.Next, rec.TimeMs, span.HW
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sources = placed
 	return nil
 }
 
@@ -311,6 +349,10 @@ func (s *session) agree(p *partition, of map[string]groupOffset) error {
 			return failStop(fmt.Sprintf("table %s was made by rules %.12s (generation %d); this job file means %.12s (generation %d)",
 				names.Table(), p.committed.Digest, p.committed.Generation, s.unit.cfg.Digest, names.Generation),
 				"a changed job file needs a new name, or a new generation of the state")
+		}
+		if p.committed.TableID != s.tableID {
+			return Stop(ErrRecreated, "restore the original topic, or give the job a new name so that it computes its state anew from the input",
+				"table %s was deleted and created again since commit %d of partition %d (its ID was %x and is %x)", names.Table(), p.committed.Seq, p.id, p.committed.TableID, s.tableID)
 		}
 	}
 	for topic, o := range of {
@@ -328,6 +370,9 @@ func (s *session) agree(p *partition, of map[string]groupOffset) error {
 		case rec == nil:
 			return failStop(fmt.Sprintf("group %s has an offset for %s/%d, a topic that the last commit does not name", names.Group(), topic, p.id),
 				"run the job file that this state was made with, or give the job a new name")
+		case o.known && o.meta.Seq == p.committed.Seq && o.meta.Owner != p.committed.Owner:
+			return failStop(fmt.Sprintf("commit %d of partition %d is by %q in group %s, and by %q in table %s: the offsets or the table were changed from outside", o.meta.Seq, p.id, o.meta.Owner, names.Group(), p.committed.Owner, names.Table()),
+				"restore the table, or delete the group's offsets so that they are restored from the position record")
 		case !o.known || rec.Next != o.offset || o.meta.Seq != p.committed.Seq:
 			return failStop(fmt.Sprintf("group %s has offset %d for %s/%d, but the last commit recorded %d: the offsets were changed from outside", names.Group(), o.offset, topic, p.id, rec.Next),
 				fmt.Sprintf("set the offset back to %d, or delete the group's offsets so that they are restored from the position record", rec.Next))
@@ -336,10 +381,12 @@ func (s *session) agree(p *partition, of map[string]groupOffset) error {
 	return nil
 }
 
-// firstOffset is where a new job begins in its input.
-func (s *session) firstOffset(ctx context.Context, partition int32, span Span) (int64, error) {
+// firstOffset is where a new job begins: as asked in its input, at the start of its loop.
+func (s *session) firstOffset(ctx context.Context, topic string, partition int32, span Span) (int64, error) {
 	from := s.unit.cfg.From
 	switch {
+	case topic != s.unit.cfg.Input:
+		return span.Start, nil
 	case from.Latest:
 		return span.LSO, nil
 	case from.HasMs:
@@ -356,5 +403,5 @@ func failStop(fault, mend string) error { return &FailStop{Fault: fault, Mend: m
 // isTransient tells whether an error may pass by itself: everything but what names a fault for good.
 func isTransient(err error) bool {
 	var fs *FailStop
-	return !errors.As(err, &fs) && !errors.Is(err, ErrTruncated) && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrMalformed) && !errors.Is(err, kgo.ErrClientClosed)
+	return !errors.As(err, &fs) && !errors.Is(err, kgo.ErrClientClosed)
 }
