@@ -46,9 +46,9 @@ type cli struct {
 	globals
 
 	// Demo    demoCmd    `cmd:"" help:"See it work: real events, flags and why they were raised, in one process."`
-	Check checkCmd `cmd:"" help:"Check a job file and say in words what it means."`
-	Run   runCmd   `cmd:"" help:"Run the processor of a job."`
-	// View    viewCmd    `cmd:"" help:"Serve the states of a job over HTTP."`
+	Check   checkCmd   `cmd:"" help:"Check a job file and say in words what it means."`
+	Run     runCmd     `cmd:"" help:"Run the processor of a job."`
+	View    viewCmd    `cmd:"" help:"Serve the states of a job over HTTP."`
 	Produce produceCmd `cmd:"" help:"Write events into the job's input topic."`
 	Get     getCmd     `cmd:"" help:"Print the states of some IDs as JSON."`
 	List    listCmd    `cmd:"" help:"Print the IDs."`
@@ -95,7 +95,7 @@ func run(ctx context.Context, args []string, io stdio) (code int) {
 		&grammar,
 		kong.Name("tidemark"), kong.Description(description),
 		kong.Writers(io.out, io.err), kong.Exit(func(code int) { panic(ended(code)) }),
-		kong.Vars{"version": "tidemark " + version()},
+		kong.Vars{"version": "tidemark " + version(), "listen": listenDefault},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -27,7 +26,8 @@ type runCmd struct {
 	Instance      string `placeholder:"NAME" help:"Stable name of this process among those of the job; one that is taken is refused. Default: from host and state directory."`
 	UntilCaughtUp bool   `help:"End with 0 once every input record that was there at the start is committed."`
 	Listen        string `placeholder:"HOST:PORT" help:"Serve /metrics, /healthz and /readyz there."`
-	Insecure      bool   `help:"Let --listen take an address that other machines can reach, without TLS and without asking who they are."`
+	View          string `placeholder:"HOST:PORT" help:"Serve a view of the job there, in the same process; its state lies in ./.tidemark/view/NAME."`
+	Insecure      bool   `help:"Let --listen and --view take an address that other machines can reach, without TLS and without asking who they are."`
 	Replication   int16  `placeholder:"N" help:"Replicas of the topics that are created. Default: as many as the input topic has."`
 }
 
@@ -85,24 +85,16 @@ func (r *running) run() error {
 		UntilCaughtUp: c.UntilCaughtUp, Metrics: registry, Logger: r.log,
 	}
 	cfg.Unit.OnCommit = func(s eos.CommitStats) { r.events.Add(s.Events) }
-	var (
-		l   net.Listener
-		err error
-	)
-	if c.Listen != "" {
-		if l, err = listen("listen", c.Listen, c.Insecure); err != nil {
-			return err
-		}
-	}
+	var err error
 	if r.proc, err = processor.New(cfg); err != nil {
 		return err
 	}
-	r.log.Info("running", "job", name, "instance", c.Instance, "state", c.State, "brokers", r.conn.kafka.Brokers, "rules", r.conn.rules.Schema().Digest)
-	actors := []func(context.Context) error{r.proc.Run, r.watch}
-	if l != nil {
-		r.log.Info("serving metrics", "url", "http://"+l.Addr().String()+"/metrics")
-		actors = append(actors, func(ctx context.Context) error { return serve(ctx, l, r.handler(registry)) })
+	servers, err := r.servers(registry)
+	if err != nil {
+		return err
 	}
+	r.log.Info("running", "job", name, "instance", c.Instance, "state", c.State, "brokers", r.conn.kafka.Brokers, "rules", r.conn.rules.Schema().Digest)
+	actors := append([]func(context.Context) error{r.proc.Run, r.watch}, servers...)
 	start := time.Now()
 	if err := together(r.ctx, actors...); err != nil {
 		return err
@@ -110,6 +102,31 @@ func (r *running) run() error {
 	r.show.end()
 	r.log.Info("ended", "events", r.events.Load(), "seconds", int64(time.Since(start).Seconds()))
 	return nil
+}
+
+// servers opens what else answers in this process.
+func (r *running) servers(registry *prometheus.Registry) (actors []func(context.Context) error, err error) {
+	if c := r.cmd; c.Listen != "" {
+		l, err := listen("listen", c.Listen, c.Insecure)
+		if err != nil {
+			return nil, err
+		}
+		r.log.Info("serving metrics", "url", "http://"+l.Addr().String()+"/metrics")
+		actors = append(actors, func(ctx context.Context) error { return serve(ctx, l, r.handler(registry)) })
+	}
+	if c := r.cmd; c.View != "" {
+		l, err := listen("view", c.View, c.Insecure)
+		if err != nil {
+			return nil, err
+		}
+		v, err := newView(r.conn, r.viewDir(r.conn), registry, r.log)
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		r.log.Info("serving a view", "url", "http://"+l.Addr().String())
+		actors = append(actors, v.Run, serveView(v, l, registry))
+	}
+	return actors, nil
 }
 
 // watch shows how far recovery and work are.

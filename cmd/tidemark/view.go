@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tidemark/tidemark/view"
+)
+
+// listenDefault is where a view answers.
+const listenDefault = "127.0.0.1:8080"
+
+// viewCmd serves the states of a job.
+type viewCmd struct {
+	Listen   string `default:"${listen}" placeholder:"HOST:PORT" help:"Where to answer (${listen})."`
+	Insecure bool   `help:"Let --listen take an address that other machines can reach, without TLS and without asking who they are."`
+	State    string `placeholder:"DIR" help:"Directory of the local state. It may be deleted while nothing runs. Default: ./.tidemark/view/NAME."`
+}
+
+func (*viewCmd) Help() string {
+	return `Follows the table of the job in Kafka, keeps it on local disk, and answers over HTTP. It asks no processor, and any number
+may run. Every answer says as of which input position it is and how old; a view that is not complete answers 503.
+
+  curl http://127.0.0.1:8080/v1/ids/85.245.107.41          one state; IDs in a path are percent-encoded
+  curl 'http://127.0.0.1:8080/v1/ids?prefix=85.&limit=10'  a page of states, in ID order
+  curl http://127.0.0.1:8080/v1/flags/NAME/ids             those that bear a flag
+  curl http://127.0.0.1:8080/v1/status                     positions, lag, age
+  also /healthz, /readyz and /metrics`
+}
+
+// Run serves until it is told to end.
+func (c *viewCmd) Run(a *app) (err error) {
+	conn, err := a.connect(mayStart)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.close()) }()
+	l, err := listen("listen", c.Listen, c.Insecure)
+	if err != nil {
+		return err
+	}
+	dir := c.State
+	if dir == "" {
+		dir = a.viewDir(conn)
+	}
+	log := a.logger(a.err)
+	registry := newRegistry()
+	v, err := newView(conn, dir, registry, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	log.Info("view", "job", conn.job.Names.Job, "url", "http://"+l.Addr().String(), "state", dir, "brokers", conn.kafka.Brokers)
+	return together(a.ctx, v.Run, serveView(v, l, registry))
+}
+
+// viewDir is where the view of a job keeps its state by default.
+func (a *app) viewDir(conn *connection) string {
+	return filepath.Join(a.dataDir(), "view", conn.job.Names.Job)
+}
+
+func newView(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger) (*view.View, error) {
+	return view.New(view.Config{
+		Kafka: conn.kafka, Names: conn.job.Names, Input: conn.job.Input, Schema: conn.job.Schema,
+		Dir: dir, Metrics: registry, Logger: log,
+	})
+}
+
+// serveView answers for a view, and with metrics.
+func serveView(v *view.View, l net.Listener, registry *prometheus.Registry) func(context.Context) error {
+	metrics, answers := promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), v.Handler()
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// IDs are raw paths, so this is no multiplexer, which would clean them.
+		if r.URL.Path == "/metrics" {
+			metrics.ServeHTTP(w, r)
+			return
+		}
+		answers.ServeHTTP(w, r)
+	})
+	return func(ctx context.Context) error { return serve(ctx, l, handler) }
+}
