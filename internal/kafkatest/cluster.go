@@ -310,7 +310,7 @@ func (c *Cluster) serverProperties(n *Node, o Options) []byte {
 	maps.Copy(p, o.Properties)
 	var b strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(p)) {
-		fmt.Fprintf(&b, "%s=%s\n", k, p[k])
+		fmt.Fprintf(&b, "%s=%s\n", k, strings.ReplaceAll(p[k], `\`, `\\`)) // java.util.Properties takes it for an escape
 	}
 	return []byte(b.String())
 }

@@ -163,12 +163,22 @@ func (n *Node) died() error {
 	return fmt.Errorf("broker %d ended: %v\n%s", n.ID, n.process.err, n.tail())
 }
 
+// tail is what the broker's log says of its end: its errors, or the last lines if it names none.
 func (n *Node) tail() []byte {
 	log, err := os.ReadFile(n.Log())
 	if err != nil {
 		return nil
 	}
+	if at := bytes.Index(log, []byte(" ERROR ")); at >= 0 {
+		start := bytes.LastIndexByte(log[:at], '\n') + 1
+		return head(log[start:], 25)
+	}
 	return tail(log, 25)
+}
+
+func head(text []byte, lines int) []byte {
+	all := bytes.SplitAfterN(text, []byte("\n"), lines+1)
+	return bytes.Join(all[:min(lines, len(all))], nil)
 }
 
 func (n *Node) properties() string { return filepath.Join(n.dir, "server.properties") }
