@@ -32,16 +32,13 @@ type table struct {
 type entry struct {
 	key   string
 	value any
-	bytes int64 // estimate of the memory that the entry holds
+	bytes int64 // of memory that the entry holds, when it was last weighed
 	dirty bool
 	cut   uint64 // the last cut that carried it
 }
 
 // entryOverheadBytes: the entry itself, its map slot and key header.
 const entryOverheadBytes = 160
-
-// decodedFactor: how much larger a decoded value is than its bytes, by measurement of typical states.
-const decodedFactor = 4
 
 func newTable(codec Codec, disk *Disk, budgetBytes int64) *table {
 	return &table{codec: codec, disk: disk, young: map[string]*entry{}, old: map[string]*entry{}, budgetBytes: budgetBytes}
@@ -61,7 +58,7 @@ func (t *table) get(key string) (any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read state %q: %w", key, err)
 		}
-		e = t.add(strings.Clone(key), value, int64(len(base)))
+		e = t.add(strings.Clone(key), value)
 	}
 	return e.value, nil
 }
@@ -77,7 +74,7 @@ func (t *table) readMore(key []byte) ([]byte, error) {
 func (t *table) put(key string, value any) {
 	e := t.find(key)
 	if e == nil {
-		e = t.add(strings.Clone(key), value, 0)
+		e = t.add(strings.Clone(key), value)
 	}
 	e.value = value
 	if !e.dirty {
@@ -99,10 +96,15 @@ func (t *table) find(key string) *entry {
 	return e
 }
 
-func (t *table) add(key string, value any, encodedBytes int64) *entry {
-	e := &entry{key: key, value: value, bytes: entryOverheadBytes + int64(len(key)) + decodedFactor*max(encodedBytes, 64)}
+func (t *table) add(key string, value any) *entry {
+	e := &entry{key: key, value: value}
+	e.bytes = t.weigh(e)
 	t.insert(e)
 	return e
+}
+
+func (t *table) weigh(e *entry) int64 {
+	return entryOverheadBytes + int64(len(e.key)) + t.codec.MemoryBytes(e.value)
 }
 
 func (t *table) insert(e *entry) {
@@ -129,16 +131,11 @@ func (t *table) turn() {
 func (t *table) cut(write func(key, value []byte)) error {
 	t.cutSeq++
 	for i, e := range t.dirty {
-		encoded := 0
-		err := t.codec.Encode(e.key, e.value, func(key, value []byte) {
-			encoded += len(value)
-			write(key, value)
-		})
-		if err != nil {
+		if err := t.codec.Encode(e.key, e.value, write); err != nil {
 			return fmt.Errorf("encode state %q: %w", e.key, err)
 		}
 		e.dirty, e.cut = false, t.cutSeq
-		bytes := entryOverheadBytes + int64(len(e.key)) + decodedFactor*int64(max(encoded, 64))
+		bytes := t.weigh(e) // it may have grown since it was weighed
 		if t.young[e.key] == e {
 			t.youngBytes += bytes - e.bytes
 		}

@@ -34,6 +34,8 @@ type Codec interface {
 	// Encode writes the records of the value that changed since it was last encoded or decoded; a
 	// nil value is a tombstone. The bytes may be reused after write returns.
 	Encode(key string, value any, write func(key, value []byte)) error
+	// MemoryBytes is about how much memory a value holds. The bound of the cache stands on it.
+	MemoryBytes(value any) int64
 }
 
 // Config of a Unit. Defaults are filled in by New.

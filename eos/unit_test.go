@@ -30,6 +30,8 @@ func (sumCodec) Decode(_ string, base []byte, _ func([]byte) ([]byte, error)) (a
 	return &n, nil
 }
 
+func (sumCodec) MemoryBytes(any) int64 { return 16 }
+
 func (sumCodec) Encode(key string, v any, write func(key, value []byte)) error {
 	write([]byte(key), binary.BigEndian.AppendUint64(nil, *v.(*uint64)))
 	return nil

@@ -144,6 +144,8 @@ func (c stateCodec) Decode(key string, base []byte, read func(key []byte) ([]byt
 	return c.rules.DecodeState(key, base, read)
 }
 
+func (c stateCodec) MemoryBytes(value any) int64 { return value.(*rules.State).MemoryBytes() }
+
 func (c stateCodec) Encode(key string, value any, write func(key, value []byte)) error {
 	value.(*rules.State).Encode(key, write)
 	return nil
