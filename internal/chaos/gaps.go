@@ -10,8 +10,9 @@ import (
 
 const (
 	pollEvery = 100 * time.Millisecond
-	// gapMin is what counts as a gap in the commits of a partition.
-	gapMin = 500 * time.Millisecond
+	// gapMin is what counts as a gap in the commits of a partition; stock Goka commits but once a second anyway.
+	gapMin      = 500 * time.Millisecond
+	gapMinStock = 1500 * time.Millisecond
 	// gapSlack is how much earlier than a fault the last commit may have been seen that came after it.
 	gapSlack = 2 * pollEvery
 
@@ -52,6 +53,10 @@ func (r *run) watchCommits(ctx context.Context) {
 		at     time.Time
 	}
 	adm, topic, last := kadm.NewClient(r.client), r.rules.Job().Input.Topic, map[int32]seen{}
+	least := gapMin
+	if r.cfg.Subject == Stock {
+		least = gapMinStock
+	}
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -66,7 +71,7 @@ func (r *run) watchCommits(ctx context.Context) {
 			if known {
 				r.committed.Add(o.At - before.offset)
 			}
-			if known && now.Sub(before.at) >= gapMin {
+			if known && now.Sub(before.at) >= least {
 				r.say("  partition %d commits again after %.1fs", partition, now.Sub(before.at).Seconds())
 				r.mu.Lock()
 				r.gaps = append(r.gaps, gap{partition, before.at, now})

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-const blamesMax = 50
+// blamesShown is how many blames Print writes; the file of the run has all.
+const blamesShown = 10
 
 // Report is what a run found.
 type Report struct {
@@ -26,21 +27,14 @@ type Report struct {
 	Rebalances    int
 	Gaps          map[string]Gaps // in the commits of a partition, by the fault before
 
-	// Blames is what must not be, the first of it; More is how much there was beside it.
+	// Blames is all that must not be.
 	Blames []string
-	More   int
 }
 
 // OK tells whether nothing was wrong.
 func (r *Report) OK() bool { return len(r.Blames) == 0 }
 
-func (r *Report) blame(err error) {
-	if len(r.Blames) == blamesMax {
-		r.More++
-		return
-	}
-	r.Blames = append(r.Blames, err.Error())
-}
+func (r *Report) blame(err error) { r.Blames = append(r.Blames, err.Error()) }
 
 // Print writes the report for people.
 func (r *Report) Print(w io.Writer) {
@@ -60,10 +54,10 @@ func (r *Report) Print(w io.Writer) {
 		g := r.Gaps[kind]
 		fmt.Fprintf(w, "  commit gaps after %s: %d, p50 %.1fs, max %.1fs\n", kind, g.N, g.P50.Seconds(), g.Max.Seconds())
 	}
-	for _, b := range r.Blames {
-		fmt.Fprintf(w, "  ! %s\n", b)
+	for _, b := range r.Blames[:min(len(r.Blames), blamesShown)] {
+		fmt.Fprintf(w, "  ! %.200s\n", b)
 	}
-	if r.More > 0 {
-		fmt.Fprintf(w, "  ! and %d more\n", r.More)
+	if more := len(r.Blames) - blamesShown; more > 0 {
+		fmt.Fprintf(w, "  ! and %d more\n", more)
 	}
 }

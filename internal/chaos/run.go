@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +27,9 @@ const (
 	drainWithin   = 2 * time.Minute
 	progressEvery = 5 * time.Second
 )
+
+// generation is that of the group, as Goka logs it.
+var generation = regexp.MustCompile(`setup generation (\d+)`)
 
 // run is one run.
 type run struct {
@@ -71,11 +78,30 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 		}))
 	}
 	defer func() { err = errors.Join(err, r.killAll()) }()
-	if err := r.work(ctx); err != nil {
-		return r.report, err
-	}
+	err = r.work(ctx)
 	r.report.Took = time.Since(r.begun)
-	return r.report, nil
+	return r.report, errors.Join(err, r.keep())
+}
+
+// keep writes down what was wrong, and counts the rebalances, of which only the processors' logs tell.
+func (r *run) keep() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.slots {
+		log, err := os.ReadFile(s.log)
+		if err != nil {
+			return err
+		}
+		for _, m := range generation.FindAllSubmatch(log, -1) {
+			if n, err := strconv.Atoi(string(m[1])); err == nil {
+				r.report.Rebalances = max(r.report.Rebalances, n)
+			}
+		}
+	}
+	if len(r.report.Blames) == 0 {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(r.cfg.Dir, "wrong"), []byte(strings.Join(r.report.Blames, "\n")+"\n"), 0o644)
 }
 
 // createTopics creates the input, and what stock Goka does not create by itself.
