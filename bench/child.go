@@ -30,6 +30,7 @@ type task struct {
 	Rules   string   `json:"rules,omitempty"`
 	Dir     string   `json:"dir"`
 	JSON    bool     `json:"json,omitempty"`    // stock: encoding/json for events and states
+	Gather  bool     `json:"gather,omitempty"`  // stock: a storage that gathers writes
 	Decode  bool     `json:"decode,omitempty"`  // raw: decode what is read
 	Latency bool     `json:"latency,omitempty"` // settings for latency in place of those for throughput
 	Profile string   `json:"profile,omitempty"` // where a CPU profile goes

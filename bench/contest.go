@@ -51,6 +51,7 @@ var contenders = []contender{
 	{"sarama, read and decode", task{Role: "raw", Decode: true}},
 	{"stock Goka, encoding/json", task{Role: "stock", JSON: true}},
 	{baseline, task{Role: "stock"}},
+	{"stock Goka, own storage", task{Role: "stock", Gather: true}},
 	{ours, task{Role: "tidemark"}},
 }
 
