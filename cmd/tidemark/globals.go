@@ -141,8 +141,13 @@ func (g *globals) sasl() (*eos.SASL, error) {
 	return s, nil
 }
 
-func (g *globals) logger(w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: slog.LevelInfo}
+func (g *globals) logger(w io.Writer) *slog.Logger { return g.loggerFrom(slog.LevelInfo, w) }
+
+// quietLogger logs only what somebody should look at.
+func (g *globals) quietLogger(w io.Writer) *slog.Logger { return g.loggerFrom(slog.LevelWarn, w) }
+
+func (g *globals) loggerFrom(level slog.Level, w io.Writer) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
 	if g.Verbose {
 		o.Level = slog.LevelDebug
 	}

@@ -45,7 +45,7 @@ type stdio struct {
 type cli struct {
 	globals
 
-	// Demo    demoCmd    `cmd:"" help:"See it work: real events, flags and why they were raised, in one process."`
+	Demo    demoCmd    `cmd:"" help:"See it work: real events, flags and why they were raised, in one process."`
 	Check   checkCmd   `cmd:"" help:"Check a job file and say in words what it means."`
 	Run     runCmd     `cmd:"" help:"Run the processor of a job."`
 	View    viewCmd    `cmd:"" help:"Serve the states of a job over HTTP."`
