@@ -27,7 +27,7 @@ type producer struct {
 
 	intents, acks, failed atomic.Int64
 
-	mu      sync.Mutex // guards the journal and its first error
+	mu      sync.Mutex // guards the fields below
 	journal *bufio.Writer
 	file    *os.File
 	err     error
@@ -37,6 +37,7 @@ func newProducer(k *eos.Kafka, topic, journal string, cfg *Config) (*producer, e
 	// Records are retried without end, so that an event is acknowledged or the run is not judged.
 	client, err := kgo.NewClient(k.Franz(
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(2*time.Millisecond), kgo.ClientID("chaos-producer"),
+		kgo.UnknownTopicRetries(-1), // the topic is new
 		kgo.MaxBufferedRecords(1<<20),
 	)...)
 	if err != nil {
@@ -98,7 +99,9 @@ func (p *producer) produce(ctx context.Context, n int64) {
 	p.oracle.fold(e, rekeyed)
 	p.client.Produce(ctx, &kgo.Record{Topic: p.topic, Key: []byte(key), Value: value}, func(r *kgo.Record, err error) {
 		if err != nil {
-			p.failed.Add(1)
+			if p.failed.Add(1) == 1 {
+				p.fail(fmt.Errorf("event %d: %w", n, err))
+			}
 			p.note("f %d %v\n", n, err)
 			return
 		}
@@ -110,9 +113,15 @@ func (p *producer) produce(ctx context.Context, n int64) {
 func (p *producer) note(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, err := fmt.Fprintf(p.journal, format, args...); err != nil && p.err == nil {
+	if _, err := fmt.Fprintf(p.journal, format, args...); err != nil {
 		p.err = fmt.Errorf("journal: %w", err)
 	}
+}
+
+func (p *producer) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = err
 }
 
 func (p *producer) close() error {
