@@ -94,13 +94,13 @@ func (s *State) AppendBinary(dst []byte, sc *Schema) []byte {
 func (w *Why) appendBinary(dst []byte, index int, sc *Schema) []byte {
 	dst = appendUint(dst, flagIndexField, uint64(index))
 	dst = appendInt(dst, flagTimeField, w.TimeMs)
-	if w.Topic != sc.InputTopic {
-		dst = appendText(dst, flagTopicField, w.Topic)
+	if w.Topic != sc.InputTopic { // written even if empty: absent is the schema's
+		dst = protowire.AppendString(protowire.AppendTag(dst, flagTopicField, protowire.BytesType), w.Topic)
 	}
 	dst = appendUint(dst, flagPartitionField, uint64(w.Partition))
 	dst = appendUint(dst, flagOffsetField, uint64(w.Offset))
 	if w.Rules != sc.Digest {
-		dst = appendText(dst, flagRulesField, w.Rules)
+		dst = protowire.AppendString(protowire.AppendTag(dst, flagRulesField, protowire.BytesType), w.Rules)
 	}
 	return dst
 }
@@ -162,7 +162,7 @@ func (s *State) UnmarshalBinary(b []byte, sc *Schema) error {
 			s.LastMs, err = f.int()
 		case stateTotalField:
 			var v Value
-			err = f.message(v.setBinary)
+			err = f.message(func(f field) error { return v.setBinary(f, 0) })
 			s.Totals = append(s.Totals, v)
 		case stateFlagField:
 			err = s.addFlag(f, sc)
@@ -201,6 +201,9 @@ func (s *State) addFlag(f field, sc *Schema) error {
 		case flagPartitionField:
 			n, err = f.uint()
 			w.Partition = int32(n)
+			if int64(w.Partition) != int64(n) {
+				return fmt.Errorf("%w: partition %d", ErrMalformed, int64(n))
+			}
 		case flagOffsetField:
 			n, err = f.uint()
 			w.Offset = int64(n)
@@ -219,14 +222,14 @@ func (s *State) addFlag(f field, sc *Schema) error {
 	return nil
 }
 
-func (v *Value) setBinary(f field) (err error) {
+func (v *Value) setBinary(f field, depth int) (err error) {
 	switch f.num {
 	case valueBoolField:
 		var n uint64
 		n, err = f.uint()
 		v.Kind, v.Bool = Bool, n != 0
 	case valueCoefField:
-		v.Kind = Number
+		v.Kind, v.Num.big = Number, nil
 		v.Num.coef, err = f.int()
 	case valueExpField:
 		var exp int64
@@ -238,19 +241,24 @@ func (v *Value) setBinary(f field) (err error) {
 	case valueBigField:
 		v.Kind = Number
 		if err = f.want(protowire.BytesType); err == nil {
-			v.Num, err = ParseStoredDecimal(f.bytes)
+			if v.Num, err = ParseStoredDecimal(f.bytes); err != nil {
+				err = fmt.Errorf("%w: %w", ErrMalformed, err)
+			}
 		}
 	case valueTextField:
 		v.Kind = String
 		v.Str, err = f.text()
 	case valueListField:
 		v.Kind = List
+		if depth++; depth > depthMax {
+			return fmt.Errorf("%w: lists nested deeper than %d", ErrMalformed, depthMax)
+		}
 		err = f.message(func(f field) error {
 			if f.num != valueItemField {
 				return nil
 			}
 			var item Value
-			err := f.message(item.setBinary)
+			err := f.message(func(f field) error { return item.setBinary(f, depth) })
 			v.Items = append(v.Items, item)
 			return err
 		})

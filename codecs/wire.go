@@ -86,13 +86,6 @@ func appendInt(dst []byte, num protowire.Number, v int64) []byte {
 	return appendUint(dst, num, protowire.EncodeZigZag(v))
 }
 
-func appendText(dst []byte, num protowire.Number, s string) []byte {
-	if s == "" {
-		return dst
-	}
-	return protowire.AppendString(protowire.AppendTag(dst, num, protowire.BytesType), s)
-}
-
 // appendMessage appends a field whose bytes body appends. Its length is known only afterwards: one byte
 // is kept for it, and what is longer than 127 bytes is moved.
 func appendMessage(dst []byte, num protowire.Number, body func([]byte) []byte) []byte {
