@@ -45,6 +45,7 @@ type report struct {
 	Count   int64             `json:"count,omitempty"`   // records read
 	LastNs  int64             `json:"last_ns,omitempty"` // when the last of them was
 	Samples map[int32][]visit `json:"samples,omitempty"`
+	GetNs   int64             `json:"get_ns,omitempty"` // of a request to the view, the median
 	Err     string            `json:"err,omitempty"`
 }
 

@@ -28,6 +28,7 @@ type sent struct {
 type delays struct {
 	scheduled50, scheduled99, acked50, acked99 time.Duration
 	ack50, ack99                               time.Duration // scheduled until acknowledged: the producer's own part
+	get50                                      time.Duration // a request for an ID to the view, afterwards; 0 where it has no HTTP
 }
 
 // pair is a processor and a view beside it.
@@ -94,7 +95,9 @@ func (b *bench) latencyRun(ctx context.Context, p pair, rate int) (d delays, err
 	if err != nil {
 		return d, err
 	}
-	return measure(events, seen.Samples)
+	d, err = measure(events, seen.Samples)
+	d.get50 = time.Duration(seen.GetNs)
+	return d, err
 }
 
 // drive produces at the rate, and returns when the last event has been committed, and had time to be seen.
@@ -195,7 +198,7 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 func (b *bench) printLatency(rate int, all map[string][]delays) {
 	b.logf("\n%s events/s for %d s, produced until visible in the view, in ms: medians of %d rounds\n", thousands(rate), b.seconds,
 		b.latencyRounds)
-	b.logf("%-27s %15s %15s %15s %15s %15s", "", "scheduled p50", "scheduled p99", "acked p50", "acked p99", "ack alone p50")
+	b.logf("%-27s %14s %14s %10s %10s %14s %8s", "", "scheduled p50", "scheduled p99", "acked p50", "acked p99", "ack alone p50", "GET p50")
 	for _, p := range pairs {
 		of := func(pick func(*delays) time.Duration) float64 {
 			var values []float64
@@ -204,10 +207,10 @@ func (b *bench) printLatency(rate int, all map[string][]delays) {
 			}
 			return median(values)
 		}
-		b.logf("%-27s %15.1f %15.1f %15.1f %15.1f %15.1f", p.name,
+		b.logf("%-27s %14.1f %14.1f %10.1f %10.1f %14.1f %8.2f", p.name,
 			of(func(d *delays) time.Duration { return d.scheduled50 }), of(func(d *delays) time.Duration { return d.scheduled99 }),
 			of(func(d *delays) time.Duration { return d.acked50 }), of(func(d *delays) time.Duration { return d.acked99 }),
-			of(func(d *delays) time.Duration { return d.ack50 }))
+			of(func(d *delays) time.Duration { return d.ack50 }), of(func(d *delays) time.Duration { return d.get50 }))
 	}
 	b.logf("")
 }
