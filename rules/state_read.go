@@ -304,7 +304,7 @@ func readChunk(b []byte, rule *total) (*chunk, error) {
 		return nil, err
 	}
 	if format != chunkFormat {
-		return nil, fmt.Errorf("chunk format %d is unknown to this version", format)
+		return nil, fmt.Errorf("%w: chunk of format %d, this binary knows %d", codecs.ErrFormat, format, chunkFormat)
 	}
 	return c, c.check(rule)
 }
