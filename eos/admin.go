@@ -94,25 +94,15 @@ func (a *admin) compactionMovesStart(ctx context.Context) (bool, error) {
 // fetchOffsets reads the group's committed offsets. With stable set, the answer waits for no
 // transaction but says so: UNSTABLE_OFFSET_COMMIT (KIP-447).
 func (a *admin) fetchOffsets(ctx context.Context, group string, topics []string, partitions []int32, stable bool) (map[int32]map[string]groupOffset, error) {
-	req := kmsg.NewPtrOffsetFetchRequest()
-	req.Group, req.RequireStable = group, stable
-	g := kmsg.NewOffsetFetchRequestGroup()
-	g.Group = group
 	ids, err := a.topicIDs(ctx, topics...)
 	if err != nil {
 		return nil, err
 	}
 	names := map[[16]byte]string{}
 	for _, t := range topics {
-		rt := kmsg.NewOffsetFetchRequestTopic()
-		rt.Topic, rt.Partitions = t, partitions
-		req.Topics = append(req.Topics, rt)
-		gt := kmsg.NewOffsetFetchRequestGroupTopic()
-		gt.Topic, gt.TopicID, gt.Partitions = t, ids[t], partitions
-		g.Topics = append(g.Topics, gt)
 		names[ids[t]] = t
 	}
-	req.Groups = append(req.Groups, g)
+	req := offsetFetchRequest(group, topics, ids, partitions, stable)
 	resp, err := req.RequestWith(ctx, a.cl)
 	if err != nil {
 		return nil, fmt.Errorf("fetch offsets of group %s: %w", group, err)
@@ -163,6 +153,24 @@ func (a *admin) fetchOffsets(ctx context.Context, group string, topics []string,
 		}
 	}
 	return out, nil
+}
+
+// offsetFetchRequest asks in the shape of every version: topics without a group up to 7, by name up to 9, by ID from 10 (KIP-848).
+func offsetFetchRequest(group string, topics []string, ids map[string][16]byte, partitions []int32, stable bool) *kmsg.OffsetFetchRequest {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Group, req.RequireStable = group, stable
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = group
+	for _, t := range topics {
+		rt := kmsg.NewOffsetFetchRequestTopic()
+		rt.Topic, rt.Partitions = t, partitions
+		req.Topics = append(req.Topics, rt)
+		gt := kmsg.NewOffsetFetchRequestGroupTopic()
+		gt.Topic, gt.TopicID, gt.Partitions = t, ids[t], partitions
+		g.Topics = append(g.Topics, gt)
+	}
+	req.Groups = append(req.Groups, g)
+	return req
 }
 
 // trim deletes the loop's records below the committed position: they were applied, and the loop

@@ -8,22 +8,19 @@ import (
 
 // commitLoop commits as soon as there is work and the commit before has ended (group commit), until
 // ctx ends. It is the only goroutine that commits while the session runs.
-func (s *session) commitLoop(ctx context.Context) error {
+func (s *session) commitLoop(ctx context.Context) {
 	idle := time.NewTicker(s.unit.cfg.LocalStateMaxAge / 8)
 	defer idle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case at := <-idle.C:
 			s.refresh(at)
 		case <-s.work:
 		}
-		if !s.linger(ctx) {
-			return nil
-		}
-		if err := s.commit(s.commits); err != nil {
-			return err
+		if !s.linger(ctx) || s.commit(s.commits) != nil {
+			return
 		}
 	}
 }
@@ -85,7 +82,7 @@ func (s *session) gathered() (since time.Time, bytes int64, lagging bool) {
 // other commit of it follows, and the next session rebuilds from what Kafka committed.
 func (s *session) commit(ctx context.Context) (err error) {
 	defer func() {
-		if err != nil {
+		if err != nil && !s.unit.cfg.weak.goOn {
 			s.fail(err)
 		}
 	}()
@@ -100,8 +97,7 @@ func (s *session) commit(ctx context.Context) (err error) {
 	// Bounded: a commit that outlives the transaction timeout has been aborted by the broker.
 	ctx, cancel := context.WithTimeout(ctx, s.unit.cfg.TransactionTimeout)
 	defer cancel()
-	st.Send, st.End, err = s.producer.commit(ctx, s.member, cuts)
-	if err != nil {
+	if err := s.writeTransaction(ctx, cuts, &st); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	flushStart := time.Now()
@@ -119,6 +115,24 @@ func (s *session) commit(ctx context.Context) (err error) {
 	s.unit.cfg.Trace("flushed")
 	s.unit.cfg.OnCommit(st)
 	return nil
+}
+
+func (s *session) writeTransaction(ctx context.Context, cuts []*cut, st *CommitStats) error {
+	start := time.Now()
+	if err := s.producer.send(ctx, s.member, cuts); err != nil {
+		return err
+	}
+	st.Send = time.Since(start)
+	if s.unit.cfg.weak.flushFirst {
+		for _, c := range cuts {
+			if err := s.flush(c); err != nil {
+				return err
+			}
+		}
+	}
+	err := s.producer.end(ctx)
+	st.End = time.Since(start) - st.Send
+	return err
 }
 
 func (s *session) cutAll(now time.Time) ([]*cut, error) {

@@ -24,6 +24,7 @@ const (
 	crashDir      = "CRASH_DIR"
 	crashStep     = "CRASH_STEP"
 	crashAt       = "CRASH_AT"
+	crashFreeze   = "CRASH_FREEZE" // not killed but frozen; see protect_zombie_test.go
 )
 
 func TestMain(m *testing.M) {
@@ -40,22 +41,19 @@ func runCrashChild() {
 	if err != nil {
 		panic(err)
 	}
-	var seen atomic.Int64
 	w := &world{kafka: &Kafka{Brokers: strings.Split(os.Getenv(crashBrokers), ",")}, names: names, input: names.Job + "-in"}
 	cfg := w.config(os.Getenv(crashInstance), os.Getenv(crashDir))
 	shortWaits(&cfg)
-	cfg.Trace = func(step string) {
-		if step == os.Getenv(crashStep) && seen.Add(1) == at {
-			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
-				panic(err)
-			}
-			select {}
-		}
+	if os.Getenv(crashFreeze) != "" {
+		freezeAt(&cfg, os.Getenv(crashStep), at)
+	} else {
+		killAt(&cfg, os.Getenv(crashStep), at)
 	}
 	u, err := New(cfg)
 	if err != nil {
 		panic(err)
 	}
+	frozenUnit.Store(u)
 	graph := goka.DefineGroup(goka.Group(names.Group()),
 		goka.Input(goka.Stream(w.input), u.BatchCodec(), u.Callback),
 		goka.Loop(u.BatchCodec(), u.Callback), goka.Persist(u.TableCodec()))
@@ -67,14 +65,32 @@ func runCrashChild() {
 	os.Exit(1)
 }
 
-// crashChild runs a child until it has killed itself.
-func (w *world) crashChild(instance, dir, step string, at int) {
-	w.t.Helper()
+func killAt(cfg *Config, step string, at int64) {
+	var seen atomic.Int64
+	cfg.Trace = func(now string) {
+		if now == step && seen.Add(1) == at {
+			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+				panic(err)
+			}
+			select {}
+		}
+	}
+}
+
+// childCommand is this test binary as a child.
+func (w *world) childCommand(instance, dir, step string, at int) (*exec.Cmd, *strings.Builder) {
 	cmd := exec.CommandContext(w.t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), crashJob+"="+w.names.Job, crashBrokers+"="+strings.Join(w.kafka.Brokers, ","),
 		crashInstance+"="+instance, crashDir+"="+dir, crashStep+"="+step, crashAt+"="+strconv.Itoa(at))
 	var out strings.Builder
 	cmd.Stderr = &out
+	return cmd, &out
+}
+
+// crashChild runs a child until it has killed itself.
+func (w *world) crashChild(instance, dir, step string, at int) {
+	w.t.Helper()
+	cmd, out := w.childCommand(instance, dir, step, at)
 	if err := cmd.Start(); err != nil {
 		w.t.Fatalf("start child: %v", err)
 	}

@@ -51,6 +51,9 @@ func (u *Unit) saramaConfig() (*sarama.Config, error) {
 	cfg.Consumer.Group.Heartbeat.Interval = u.cfg.SessionTimeout / 4
 	cfg.Consumer.Fetch.Default = 4 << 20
 	cfg.ChannelBufferSize = 1024
+	if u.cfg.weak.noStable {
+		cfg.Consumer.IsolationLevel = sarama.ReadUncommitted // sarama requires stable offsets with the other
+	}
 	return cfg, nil
 }
 

@@ -47,12 +47,14 @@ func newProducers(ctx context.Context, u *Unit) (*producers, error) {
 	return ps, nil
 }
 
-// commit uses the lane whose last transaction ended longest ago.
-func (ps *producers) commit(ctx context.Context, m member, cuts []*cut) (send, end time.Duration, err error) {
-	p := ps.lane[ps.next]
+// send writes the cuts in a transaction of the lane whose last one ended longest ago, and leaves it open.
+func (ps *producers) send(ctx context.Context, m member, cuts []*cut) error {
 	ps.next = (ps.next + 1) % lanes
-	return p.commit(ctx, m, cuts)
+	return ps.lane[ps.next].send(ctx, m, cuts)
 }
+
+// end commits what send wrote.
+func (ps *producers) end(ctx context.Context) error { return ps.lane[ps.next].end(ctx) }
 
 func (ps *producers) close() {
 	for _, p := range ps.lane {
@@ -74,6 +76,7 @@ type producer struct {
 	owner string
 	v2    bool
 	trace func(step string)
+	weak  weakness
 }
 
 // RecordBytesMax is the largest output that may be emitted: key, value and headers. The topics that carry
@@ -94,7 +97,7 @@ func batchBytesMax(n Names) func(topic string) int32 {
 }
 
 func newProducer(ctx context.Context, u *Unit, txnID string, v2 bool) (*producer, error) {
-	p := &producer{txnID: txnID, group: u.cfg.Names.Group(), owner: u.transactionalID(), v2: v2, trace: u.cfg.Trace}
+	p := &producer{txnID: txnID, group: u.cfg.Names.Group(), owner: u.transactionalID(), v2: v2, trace: u.cfg.Trace, weak: u.cfg.weak}
 	var err error
 	p.cl, err = kgo.NewClient(u.cfg.Kafka.Franz(
 		kgo.ClientID(u.cfg.Instance),
@@ -132,29 +135,29 @@ type member struct {
 	generation int32
 }
 
-// commit writes the cuts in one transaction. After an error the outcome is unknown.
-func (p *producer) commit(ctx context.Context, m member, cuts []*cut) (send, end time.Duration, err error) {
-	start := time.Now()
+// send writes the cuts in one transaction. After an error it is not known what of it arrived.
+func (p *producer) send(ctx context.Context, m member, cuts []*cut) error {
 	if err := p.cl.BeginTransaction(); err != nil {
-		return 0, 0, fmt.Errorf("begin transaction: %w", err)
+		return fmt.Errorf("begin transaction: %w", err)
 	}
 	id, epoch, err := p.cl.ProducerID(ctx)
 	if err != nil {
-		return 0, 0, fmt.Errorf("producer id: %w", err)
+		return fmt.Errorf("producer id: %w", err)
 	}
-	if err = p.sendOffsets(ctx, id, epoch, m, cuts); err == nil {
-		err = p.sendRecords(ctx, cuts)
+	if err := p.sendOffsets(ctx, id, epoch, m, cuts); err != nil {
+		return err
 	}
-	send = time.Since(start)
-	if err != nil {
-		return send, 0, err
-	}
+	return p.sendRecords(ctx, cuts)
+}
+
+// end commits the transaction. After an error the outcome is unknown.
+func (p *producer) end(ctx context.Context) error {
 	p.trace("before EndTxn")
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		return send, 0, fmt.Errorf("end transaction: %w", err)
+		return fmt.Errorf("end transaction: %w", err)
 	}
 	p.trace("after EndTxn")
-	return send, time.Since(start) - send, nil
+	return nil
 }
 
 func (p *producer) sendRecords(ctx context.Context, cuts []*cut) error {
@@ -199,6 +202,9 @@ func (p *producer) sendOffsets(ctx context.Context, id int64, epoch int16, m mem
 	req := kmsg.NewPtrTxnOffsetCommitRequest()
 	req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch = p.txnID, p.group, id, epoch
 	req.MemberID, req.Generation = m.id, m.generation
+	if p.weak.noGeneration {
+		req.MemberID, req.Generation = "", -1
+	}
 	req.Topics = offsetTopics(cuts, p.owner)
 	p.trace("before TxnOffsetCommit")
 	err := retryConcurrent(ctx, func() error {

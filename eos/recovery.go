@@ -148,30 +148,9 @@ func (s *session) followTables(ctx context.Context, offsets map[int32]map[string
 	if err != nil {
 		return err
 	}
-	level := map[int32]bool{}
-	for id, p := range s.parts {
-		span, ok := ends[id]
-		switch {
-		case !ok:
-			return Stop(ErrUnknownTopic, "give the job a new name; a table's partitions are those of its input for as long as it lives",
-				"table %s has no partition %d (it has %d)", table, id, len(ends))
-		case span.Start > 0 && !movesStart:
-			return Stop(ErrTruncated, "restore the topic, or give the job a new name so that it computes its state anew from the input",
-				"table %s/%d begins at offset %d, not 0: records were deleted (DeleteRecords, or a cleanup.policy other than compact), and the state is incomplete", table, id, span.Start)
-		}
-		if err := clampStart(table, id, starts, span); err != nil {
+	for id := range s.parts {
+		if err := s.beginTable(id, starts, ends, movesStart, offsets[id]); err != nil {
 			return err
-		}
-		p.mu.Lock()
-		p.recovered, p.recoverEnd = starts[id], ends[id].LSO
-		p.mu.Unlock()
-		// Nothing to read: no need to wait for a leader to say so.
-		seen := Batch{Partition: id, Next: starts[id], LSO: ends[id].LSO, HighWatermark: ends[id].HW}
-		if done, err := s.recovered(p, &seen, ends[id], offsets[id]); err != nil {
-			return err
-		} else if done {
-			level[id] = true
-			delete(starts, id)
 		}
 	}
 	open := len(starts)
@@ -183,7 +162,7 @@ func (s *session) followTables(ctx context.Context, offsets map[int32]map[string
 		return err
 	}
 	defer r.Close()
-	warned := time.Now()
+	level, warned := map[int32]bool{}, time.Now()
 	for open > 0 {
 		batches, err := r.Poll(ctx)
 		if err != nil {
@@ -209,6 +188,34 @@ func (s *session) followTables(ctx context.Context, offsets map[int32]map[string
 		}
 	}
 	return nil
+}
+
+// beginTable checks where a partition's changelog begins, and says from where it is read: starts no longer names a partition that
+// has nothing to read.
+func (s *session) beginTable(id int32, starts map[int32]int64, ends map[int32]Span, movesStart bool, offsets map[string]groupOffset) error {
+	table, p := s.unit.cfg.Names.Table(), s.parts[id]
+	span, ok := ends[id]
+	switch {
+	case !ok:
+		return Stop(ErrUnknownTopic, "give the job a new name; a table's partitions are those of its input for as long as it lives",
+			"table %s has no partition %d (it has %d)", table, id, len(ends))
+	case span.Start > 0 && !movesStart:
+		return Stop(ErrTruncated, "restore the topic, or give the job a new name so that it computes its state anew from the input",
+			"table %s/%d begins at offset %d, not 0: records were deleted (DeleteRecords, or a cleanup.policy other than compact), and the state is incomplete", table, id, span.Start)
+	}
+	if err := clampStart(table, id, starts, span); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.recovered, p.recoverEnd = starts[id], span.LSO
+	p.mu.Unlock()
+	// Nothing to read: no need to wait for a leader to say so.
+	seen := Batch{Partition: id, Next: starts[id], LSO: span.LSO, HighWatermark: span.HW}
+	done, err := s.recovered(p, &seen, span, offsets)
+	if done {
+		delete(starts, id)
+	}
+	return err
 }
 
 // clampStart begins at the log's start where local state is empty or lies before it.

@@ -94,9 +94,7 @@ func (u *Unit) openSession(gs sarama.ConsumerGroupSession) (_ *session, err erro
 
 func (s *session) run() {
 	defer close(s.done)
-	if err := s.commitLoop(s.ctx); err != nil {
-		s.fail(err)
-	}
+	s.commitLoop(s.ctx)
 }
 
 // fail ends the session and forbids its final commit; the first reason counts. A session whose context

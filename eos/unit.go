@@ -66,6 +66,17 @@ type Config struct {
 	OnCommit func(CommitStats)
 	// Trace, if set, is called at each step of a commit and of a takeover; tests crash and freeze there.
 	Trace func(step string)
+
+	weak weakness
+}
+
+// weakness switches protections off, for the tests that show what each is for. No other code can.
+type weakness struct {
+	noGeneration bool // offsets are committed without the member's generation
+	noFence      bool // dead owners are left alone
+	noStable     bool // offsets that an open transaction may change are believed
+	flushFirst   bool // LevelDB is written before EndTxn
+	goOn         bool // a session goes on after a commit of unknown outcome
 }
 
 // StartFrom says where a job without recorded positions begins in its input.

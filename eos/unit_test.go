@@ -184,6 +184,15 @@ func (w *world) caughtUp(u *Unit) {
 // check compares the committed table and the outputs with what was produced.
 func (w *world) check() {
 	w.t.Helper()
+	for _, fault := range w.faults() {
+		w.t.Error(fault)
+	}
+}
+
+// faults are the differences between what is committed and what was produced.
+func (w *world) faults() (faults []string) {
+	w.t.Helper()
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	got := map[string]uint64{}
 	for _, r := range w.readAll(w.names.Table()) {
 		switch {
@@ -194,19 +203,18 @@ func (w *world) check() {
 			got[string(r.Key)] = binary.BigEndian.Uint64(r.Value)
 		}
 	}
-	bad := 0
 	for key, want := range w.want {
 		if got[key] != want {
-			bad++
-			w.t.Errorf("table[%q] = %d, want %d", key, got[key], want)
+			fault("table[%q] = %d, want %d", key, got[key], want)
 		}
 	}
 	if len(got) != len(w.want) {
-		w.t.Errorf("table has %d keys, want %d", len(got), len(w.want))
+		fault("table has %d keys, want %d", len(got), len(w.want))
 	}
 	if n := len(w.readAll(w.names.Flags())); n != w.produced {
-		w.t.Errorf("outputs: %d records, want %d", n, w.produced)
+		fault("outputs: %d records, want %d", n, w.produced)
 	}
+	return faults
 }
 
 func (w *world) readAll(topic string) []*kgo.Record {
