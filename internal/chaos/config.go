@@ -21,6 +21,7 @@ type Config struct {
 	Rekey      float64       // the share of IDs of which half the events come under a wrong key
 	Session    time.Duration // of the consumer group
 	Every      time.Duration // the mean time between two faults
+	Settle     bool          // each fault waits until every partition commits again after the one before
 	Seed       uint64        // of events and faults; their timing is the machine's own
 	Out        io.Writer     // progress and the log of faults
 }

@@ -66,6 +66,11 @@ func (r *run) inject(ctx context.Context) error {
 		if err := pause(ctx, f.wait); err != nil {
 			return err
 		}
+		if r.cfg.Settle {
+			if err := r.settled(ctx); err != nil {
+				return err
+			}
+		}
 		s, err := r.victim(ctx, f.choice)
 		if err != nil {
 			return err

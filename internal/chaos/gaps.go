@@ -68,6 +68,9 @@ func (r *run) watchCommits(ctx context.Context) {
 				continue
 			}
 			last[partition] = seen{o.At, now}
+			r.mu.Lock()
+			r.commits[partition] = now
+			r.mu.Unlock()
 			if known {
 				r.committed.Add(o.At - before.offset)
 			}
@@ -81,6 +84,24 @@ func (r *run) watchCommits(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
+		}
+	}
+}
+
+// settled waits until every partition has seen a commit since the last mark.
+func (r *run) settled(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		all := len(r.commits) == r.cfg.Partitions
+		for _, at := range r.commits {
+			all = all && (len(r.marks) == 0 || at.After(r.marks[len(r.marks)-1].at))
+		}
+		r.mu.Unlock()
+		if all {
+			return nil
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
 		}
 	}
 }

@@ -46,9 +46,10 @@ type run struct {
 	faulted   atomic.Bool  // all faults are done
 	committed atomic.Int64 // input records
 
-	mu    sync.Mutex // guards the fields below, report and cfg.Out
-	marks []mark
-	gaps  []gap
+	mu      sync.Mutex // guards the fields below, report and cfg.Out
+	marks   []mark
+	gaps    []gap
+	commits map[int32]time.Time // the last one of each partition
 }
 
 // Run runs the job, does its faults and compares every ID. Its error says that the run could not be judged; what the
@@ -57,7 +58,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	r := &run{cfg: cfg, kafka: &eos.Kafka{Brokers: cfg.Brokers}, names: eos.Names{Job: cfg.Name}, begun: time.Now()}
+	r := &run{cfg: cfg, kafka: &eos.Kafka{Brokers: cfg.Brokers}, names: eos.Names{Job: cfg.Name}, begun: time.Now(), commits: map[int32]time.Time{}}
 	if cfg.Subject == Stock {
 		r.cfg.Rekey = 0 // it has no loop
 	}
@@ -132,18 +133,21 @@ func (r *run) work(ctx context.Context) error {
 		return err
 	}
 	r.report.Events = p.acks.Load()
+	r.say("everything is produced")
 	if err := r.drain(ctx); err != nil {
 		for _, s := range r.slots {
 			err = errors.Join(err, s.signal(syscall.SIGQUIT)) // the logs get the stacks
 		}
 		return errors.Join(err, pause(ctx, time.Second))
 	}
+	r.say("everything is processed")
 	r.over.Store(true)
 	for _, s := range r.slots {
 		if err := s.end(syscall.SIGTERM, stopWithin); err != nil {
 			r.blame(err)
 		}
 	}
+	r.say("everything has ended; comparing")
 	return r.compare(ctx, p.oracle)
 }
 
