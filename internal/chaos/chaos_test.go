@@ -22,7 +22,7 @@ func short(t *testing.T, subject string, change func(*Config)) *Report {
 	var out bytes.Buffer
 	cfg := Defaults()
 	cfg.Brokers, cfg.Name, cfg.Subject = kafkatest.Shared(t), kafkatest.TopicName(t), subject
-	cfg.Faults, cfg.Events, cfg.IDs, cfg.Every = 9, 12_000, 300, 3500*time.Millisecond
+	cfg.Faults, cfg.Events, cfg.IDs, cfg.Every = 8, 10_000, 300, 3*time.Second
 	change(&cfg)
 	cfg.Seed, cfg.Out = uint64(time.Now().UnixNano()), &out
 	dir, err := os.MkdirTemp("", "tidemark-chaos-")
@@ -59,8 +59,8 @@ func TestTidemark_IsExactThroughKillsFreezesAndRestarts(t *testing.T) {
 			t.Errorf("%d faults of kind %q, want %d", r.Faults[kind], kind, n)
 		}
 	}
-	if r.Events < 12_000 || r.IDs != 300 {
-		t.Errorf("%d events of %d IDs, want 12000 of 300", r.Events, r.IDs)
+	if r.Events < 10_000 || r.IDs != 300 {
+		t.Errorf("%d events of %d IDs, want 10000 of 300", r.Events, r.IDs)
 	}
 }
 
