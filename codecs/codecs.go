@@ -2,14 +2,14 @@
 // re-keyed events, and the exact values in them. It knows neither rules nor Kafka: bytes in, values out.
 package codecs
 
-import "errors"
+import "github.com/tidemark/tidemark/internal/wire"
 
 var (
 	// ErrFormat says that bytes carry a format version that this binary does not know: they were
 	// written by a newer one.
-	ErrFormat = errors.New("codecs: unknown format version")
+	ErrFormat = wire.ErrFormat
 	// ErrMalformed says that bytes claim a known format and break it.
-	ErrMalformed = errors.New("codecs: malformed")
+	ErrMalformed = wire.ErrMalformed
 )
 
 // Schema names what a job's states hold; totals and flags of a state go by their index in it.

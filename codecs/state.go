@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/tidemark/tidemark/internal/wire"
 )
 
 // stateFormat is the version that this binary writes, and the only one that it reads.
@@ -70,20 +72,20 @@ func (s *State) AppendBinary(dst []byte, sc *Schema) []byte {
 	if len(s.Totals) != len(sc.Totals) || len(s.Flags) != len(sc.Flags) {
 		panic(fmt.Sprintf("codecs: state of %d totals and %d flags, the schema has %d and %d", len(s.Totals), len(s.Flags), len(sc.Totals), len(sc.Flags)))
 	}
-	dst = appendUint(dst, stateFormatField, stateFormat)
-	dst = appendUint(dst, stateVersionField, s.Version)
-	dst = appendUint(dst, stateCountField, s.Count)
-	dst = appendInt(dst, stateFirstField, s.FirstMs)
-	dst = appendInt(dst, stateLastField, s.LastMs)
+	dst = wire.AppendUint(dst, stateFormatField, stateFormat)
+	dst = wire.AppendUint(dst, stateVersionField, s.Version)
+	dst = wire.AppendUint(dst, stateCountField, s.Count)
+	dst = wire.AppendInt(dst, stateFirstField, s.FirstMs)
+	dst = wire.AppendInt(dst, stateLastField, s.LastMs)
 	for i := range s.Totals {
-		dst = appendMessage(dst, stateTotalField, func(b []byte) []byte { return s.Totals[i].appendBinary(b) })
+		dst = wire.AppendMessage(dst, stateTotalField, func(b []byte) []byte { return s.Totals[i].appendBinary(b) })
 	}
 	for i := range s.Flags {
 		if s.Flags[i].Raised {
-			dst = appendMessage(dst, stateFlagField, func(b []byte) []byte { return s.Flags[i].Why.appendBinary(b, i, sc) })
+			dst = wire.AppendMessage(dst, stateFlagField, func(b []byte) []byte { return s.Flags[i].Why.appendBinary(b, i, sc) })
 		}
 	}
-	dst = appendUint(dst, stateLateField, s.Late)
+	dst = wire.AppendUint(dst, stateLateField, s.Late)
 	if len(s.Working) > 0 {
 		dst = protowire.AppendTag(dst, stateWorkingField, protowire.BytesType)
 		dst = protowire.AppendBytes(dst, s.Working)
@@ -92,13 +94,13 @@ func (s *State) AppendBinary(dst []byte, sc *Schema) []byte {
 }
 
 func (w *Why) appendBinary(dst []byte, index int, sc *Schema) []byte {
-	dst = appendUint(dst, flagIndexField, uint64(index))
-	dst = appendInt(dst, flagTimeField, w.TimeMs)
+	dst = wire.AppendUint(dst, flagIndexField, uint64(index))
+	dst = wire.AppendInt(dst, flagTimeField, w.TimeMs)
 	if w.Topic != sc.InputTopic { // written even if empty: absent is the schema's
 		dst = protowire.AppendString(protowire.AppendTag(dst, flagTopicField, protowire.BytesType), w.Topic)
 	}
-	dst = appendUint(dst, flagPartitionField, uint64(w.Partition))
-	dst = appendUint(dst, flagOffsetField, uint64(w.Offset))
+	dst = wire.AppendUint(dst, flagPartitionField, uint64(w.Partition))
+	dst = wire.AppendUint(dst, flagOffsetField, uint64(w.Offset))
 	if w.Rules != sc.Digest {
 		dst = protowire.AppendString(protowire.AppendTag(dst, flagRulesField, protowire.BytesType), w.Rules)
 	}
@@ -115,18 +117,18 @@ func (v *Value) appendBinary(dst []byte) []byte {
 	case Number:
 		r := v.Num.reduced()
 		if r.big != nil {
-			return appendMessage(dst, valueBigField, r.AppendText)
+			return wire.AppendMessage(dst, valueBigField, r.AppendText)
 		}
 		dst = protowire.AppendTag(dst, valueCoefField, protowire.VarintType)
 		dst = protowire.AppendVarint(dst, protowire.EncodeZigZag(r.coef))
-		return appendInt(dst, valueExpField, int64(r.exp))
+		return wire.AppendInt(dst, valueExpField, int64(r.exp))
 	case String:
 		dst = protowire.AppendTag(dst, valueTextField, protowire.BytesType)
 		return protowire.AppendString(dst, v.Str)
 	case List:
-		return appendMessage(dst, valueListField, func(b []byte) []byte {
+		return wire.AppendMessage(dst, valueListField, func(b []byte) []byte {
 			for i := range v.Items {
-				b = appendMessage(b, valueItemField, v.Items[i].appendBinary)
+				b = wire.AppendMessage(b, valueItemField, v.Items[i].appendBinary)
 			}
 			return b
 		})
@@ -145,32 +147,32 @@ func (s *State) UnmarshalBinary(b []byte, sc *Schema) error {
 		s.Flags = append(s.Flags, Flag{})
 	}
 	format := uint64(0)
-	err := eachField(b, func(f field) (err error) {
-		switch f.num {
+	err := wire.Each(b, func(f wire.Field) (err error) {
+		switch f.Num {
 		case stateFormatField:
-			format, err = f.uint()
+			format, err = f.Uint(64)
 			if err == nil && format != stateFormat {
 				err = fmt.Errorf("%w: state of format %d, this binary knows %d", ErrFormat, format, stateFormat)
 			}
 		case stateVersionField:
-			s.Version, err = f.uint()
+			s.Version, err = f.Uint(64)
 		case stateCountField:
-			s.Count, err = f.uint()
+			s.Count, err = f.Uint(64)
 		case stateFirstField:
-			s.FirstMs, err = f.int()
+			s.FirstMs, err = f.Int(63)
 		case stateLastField:
-			s.LastMs, err = f.int()
+			s.LastMs, err = f.Int(63)
 		case stateTotalField:
 			var v Value
-			err = f.message(func(f field) error { return v.setBinary(f, 0) })
+			err = f.Message(func(f wire.Field) error { return v.setBinary(f, 0) })
 			s.Totals = append(s.Totals, v)
 		case stateFlagField:
 			err = s.addFlag(f, sc)
 		case stateLateField:
-			s.Late, err = f.uint()
+			s.Late, err = f.Uint(64)
 		case stateWorkingField:
-			if err = f.want(protowire.BytesType); err == nil {
-				s.Working = append([]byte(nil), f.bytes...)
+			if err = f.Want(protowire.BytesType); err == nil {
+				s.Working = append([]byte(nil), f.Bytes...)
 			}
 		}
 		return err
@@ -186,29 +188,29 @@ func (s *State) UnmarshalBinary(b []byte, sc *Schema) error {
 	return nil
 }
 
-func (s *State) addFlag(f field, sc *Schema) error {
+func (s *State) addFlag(f wire.Field, sc *Schema) error {
 	index := uint64(0)
 	w := Why{Topic: sc.InputTopic, Rules: sc.Digest}
-	err := f.message(func(f field) (err error) {
+	err := f.Message(func(f wire.Field) (err error) {
 		var n uint64
-		switch f.num {
+		switch f.Num {
 		case flagIndexField:
-			index, err = f.uint()
+			index, err = f.Uint(64)
 		case flagTimeField:
-			w.TimeMs, err = f.int()
+			w.TimeMs, err = f.Int(63)
 		case flagTopicField:
-			w.Topic, err = f.text()
+			w.Topic, err = f.Text()
 		case flagPartitionField:
-			n, err = f.uint()
+			n, err = f.Uint(64)
 			w.Partition = int32(n)
 			if int64(w.Partition) != int64(n) {
 				return fmt.Errorf("%w: partition %d", ErrMalformed, int64(n))
 			}
 		case flagOffsetField:
-			n, err = f.uint()
+			n, err = f.Uint(64)
 			w.Offset = int64(n)
 		case flagRulesField:
-			w.Rules, err = f.text()
+			w.Rules, err = f.Text()
 		}
 		return err
 	})
@@ -222,43 +224,43 @@ func (s *State) addFlag(f field, sc *Schema) error {
 	return nil
 }
 
-func (v *Value) setBinary(f field, depth int) (err error) {
-	switch f.num {
+func (v *Value) setBinary(f wire.Field, depth int) (err error) {
+	switch f.Num {
 	case valueBoolField:
 		var n uint64
-		n, err = f.uint()
+		n, err = f.Uint(64)
 		v.Kind, v.Bool = Bool, n != 0
 	case valueCoefField:
 		v.Kind, v.Num.big = Number, nil
-		v.Num.coef, err = f.int()
+		v.Num.coef, err = f.Int(63)
 	case valueExpField:
 		var exp int64
-		exp, err = f.int()
+		exp, err = f.Int(63)
 		if exp < -storedMax || exp > storedMax {
 			return fmt.Errorf("%w: exponent %d", ErrMalformed, exp)
 		}
 		v.Num.exp = int32(exp)
 	case valueBigField:
 		v.Kind = Number
-		if err = f.want(protowire.BytesType); err == nil {
-			if v.Num, err = ParseStoredDecimal(f.bytes); err != nil {
+		if err = f.Want(protowire.BytesType); err == nil {
+			if v.Num, err = ParseStoredDecimal(f.Bytes); err != nil {
 				err = fmt.Errorf("%w: %w", ErrMalformed, err)
 			}
 		}
 	case valueTextField:
 		v.Kind = String
-		v.Str, err = f.text()
+		v.Str, err = f.Text()
 	case valueListField:
 		v.Kind = List
 		if depth++; depth > depthMax {
 			return fmt.Errorf("%w: lists nested deeper than %d", ErrMalformed, depthMax)
 		}
-		err = f.message(func(f field) error {
-			if f.num != valueItemField {
+		err = f.Message(func(f wire.Field) error {
+			if f.Num != valueItemField {
 				return nil
 			}
 			var item Value
-			err := f.message(func(f field) error { return item.setBinary(f, depth) })
+			err := f.Message(func(f wire.Field) error { return item.setBinary(f, depth) })
 			v.Items = append(v.Items, item)
 			return err
 		})

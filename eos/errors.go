@@ -3,6 +3,8 @@ package eos
 import (
 	"errors"
 	"fmt"
+
+	"github.com/tidemark/tidemark/internal/wire"
 )
 
 var (
@@ -13,9 +15,9 @@ var (
 	// ErrLocked says that another process holds a state directory.
 	ErrLocked = errors.New("eos: state directory is in use")
 	// ErrFormat says that bytes carry a format version that this binary does not know: they were written by a newer one.
-	ErrFormat = errors.New("eos: unknown format version")
+	ErrFormat = wire.ErrFormat
 	// ErrMalformed says that bytes claim a known format and break it, or are none of ours.
-	ErrMalformed = errors.New("eos: malformed")
+	ErrMalformed = wire.ErrMalformed
 	// ErrTruncated says that a position lies outside what its partition still holds.
 	ErrTruncated = errors.New("eos: position outside the log")
 	// ErrRecreated says that a topic was deleted and made again: the name is the same, the ID is not.

@@ -1,7 +1,6 @@
 package eos
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/tidemark/tidemark/internal/wire"
 )
 
 // positionFormat is the version of a position record that this binary writes, and the only one that it reads.
@@ -105,10 +106,10 @@ func (p *Position) AppendBinary(dst []byte) []byte {
 	if !slices.IsSortedFunc(sources, byTopic) {
 		sources = slices.SortedFunc(slices.Values(sources), byTopic)
 	}
-	dst = appendUint(dst, fieldFormat, positionFormat)
-	dst = appendUint(dst, fieldSeq, p.Seq)
-	dst = appendUint(dst, fieldRecords, p.Records)
-	dst = appendInt(dst, fieldPartition, int64(p.Partition))
+	dst = wire.AppendUint(dst, fieldFormat, positionFormat)
+	dst = wire.AppendUint(dst, fieldSeq, p.Seq)
+	dst = wire.AppendUint(dst, fieldRecords, p.Records)
+	dst = wire.AppendInt(dst, fieldPartition, int64(p.Partition))
 	for i := range sources {
 		if i > 0 && sources[i].Topic == sources[i-1].Topic {
 			panic("eos: position record with source " + sources[i].Topic + " twice")
@@ -116,18 +117,18 @@ func (p *Position) AppendBinary(dst []byte) []byte {
 		dst = protowire.AppendTag(dst, fieldSource, protowire.BytesType)
 		dst = protowire.AppendBytes(dst, sources[i].appendBinary(nil))
 	}
-	dst = appendText(dst, fieldDigest, p.Digest)
-	dst = appendUint(dst, fieldGeneration, uint64(p.Generation))
-	dst = appendInt(dst, fieldCommittedMs, p.CommittedMs)
-	dst = appendText(dst, fieldOwner, p.Owner)
-	return appendID(dst, fieldTableID, p.TableID)
+	dst = wire.AppendText(dst, fieldDigest, p.Digest)
+	dst = wire.AppendUint(dst, fieldGeneration, uint64(p.Generation))
+	dst = wire.AppendInt(dst, fieldCommittedMs, p.CommittedMs)
+	dst = wire.AppendText(dst, fieldOwner, p.Owner)
+	return wire.AppendID(dst, fieldTableID, p.TableID)
 }
 
 func (s *Source) appendBinary(dst []byte) []byte {
-	dst = appendText(dst, fieldSourceTopic, s.Topic)
-	dst = appendID(dst, fieldSourceTopicID, s.TopicID)
-	dst = appendInt(dst, fieldSourceNext, s.Next)
-	return appendInt(dst, fieldSourceTimeMs, s.TimeMs)
+	dst = wire.AppendText(dst, fieldSourceTopic, s.Topic)
+	dst = wire.AppendID(dst, fieldSourceTopicID, s.TopicID)
+	dst = wire.AppendInt(dst, fieldSourceNext, s.Next)
+	return wire.AppendInt(dst, fieldSourceTimeMs, s.TimeMs)
 }
 
 // ParsePosition reads what AppendBinary wrote. An unknown format version is ErrFormat with the version named, anything
@@ -135,13 +136,13 @@ func (s *Source) appendBinary(dst []byte) []byte {
 func ParsePosition(b []byte) (*Position, error) {
 	p := &Position{}
 	first := true
-	err := eachField(b, func(f field) error {
+	err := wire.Each(b, func(f wire.Field) error {
 		if first {
-			if f.num != fieldFormat {
+			if f.Num != fieldFormat {
 				return fmt.Errorf("%w: position record without a format version", ErrMalformed)
 			}
 			first = false
-			return checkFormat("position record", f, positionFormat)
+			return f.Format("position record", positionFormat)
 		}
 		return p.set(f)
 	})
@@ -160,175 +161,52 @@ func ParsePosition(b []byte) (*Position, error) {
 	return p, nil
 }
 
-func (p *Position) set(f field) (err error) {
-	switch f.num {
+func (p *Position) set(f wire.Field) (err error) {
+	switch f.Num {
 	case fieldFormat:
 		return fmt.Errorf("%w: format version twice", ErrMalformed)
 	case fieldSeq:
-		p.Seq, err = f.uint(64)
+		p.Seq, err = f.Uint(64)
 	case fieldRecords:
-		p.Records, err = f.uint(64)
+		p.Records, err = f.Uint(64)
 	case fieldPartition:
 		var v int64
-		v, err = f.int(31)
+		v, err = f.Int(31)
 		p.Partition = int32(v)
 	case fieldSource:
 		var s Source
-		if err = f.want(protowire.BytesType); err == nil {
-			err = eachField(f.bytes, s.set)
+		if err = f.Want(protowire.BytesType); err == nil {
+			err = wire.Each(f.Bytes, s.set)
 		}
 		p.Sources = append(p.Sources, s)
 	case fieldDigest:
-		p.Digest, err = f.text()
+		p.Digest, err = f.Text()
 	case fieldGeneration:
 		var v uint64
-		v, err = f.uint(32)
+		v, err = f.Uint(32)
 		p.Generation = uint32(v)
 	case fieldCommittedMs:
-		p.CommittedMs, err = f.int(63)
+		p.CommittedMs, err = f.Int(63)
 	case fieldOwner:
-		p.Owner, err = f.text()
+		p.Owner, err = f.Text()
 	case fieldTableID:
-		p.TableID, err = f.id()
+		p.TableID, err = f.ID()
 	}
 	return err
 }
 
-func (s *Source) set(f field) (err error) {
-	switch f.num {
+func (s *Source) set(f wire.Field) (err error) {
+	switch f.Num {
 	case fieldSourceTopic:
-		s.Topic, err = f.text()
+		s.Topic, err = f.Text()
 	case fieldSourceTopicID:
-		s.TopicID, err = f.id()
+		s.TopicID, err = f.ID()
 	case fieldSourceNext:
-		s.Next, err = f.int(63)
+		s.Next, err = f.Int(63)
 	case fieldSourceTimeMs:
-		s.TimeMs, err = f.int(63)
+		s.TimeMs, err = f.Int(63)
 	}
 	return err
-}
-
-// field is one decoded field.
-type field struct {
-	num   protowire.Number
-	typ   protowire.Type
-	value uint64
-	bytes []byte
-}
-
-// eachField walks a message. Fields of the two types that we use are decoded, others skipped.
-func eachField(b []byte, use func(field) error) error {
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return fmt.Errorf("%w: %w", ErrMalformed, protowire.ParseError(n))
-		}
-		b = b[n:]
-		f := field{num: num, typ: typ}
-		switch typ {
-		case protowire.VarintType:
-			f.value, n = protowire.ConsumeVarint(b)
-		case protowire.BytesType:
-			f.bytes, n = protowire.ConsumeBytes(b)
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, b)
-		}
-		if n < 0 {
-			return fmt.Errorf("%w: field %d: %w", ErrMalformed, num, protowire.ParseError(n))
-		}
-		b = b[n:]
-		if err := use(f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func checkFormat(what string, f field, known uint64) error {
-	v, err := f.uint(64)
-	if err != nil {
-		return err
-	}
-	if v != known {
-		return fmt.Errorf("%w: %s of format %d, this binary knows %d", ErrFormat, what, v, known)
-	}
-	return nil
-}
-
-func (f field) want(typ protowire.Type) error {
-	if f.typ != typ {
-		return fmt.Errorf("%w: field %d has wire type %d, want %d", ErrMalformed, f.num, f.typ, typ)
-	}
-	return nil
-}
-
-func (f field) uint(bits int) (uint64, error) {
-	if err := f.want(protowire.VarintType); err != nil {
-		return 0, err
-	}
-	if bits < 64 && f.value>>bits != 0 {
-		return 0, fmt.Errorf("%w: field %d is too large: %d", ErrMalformed, f.num, f.value)
-	}
-	return f.value, nil
-}
-
-// int undoes the zigzag of appendInt; the magnitude must fit in bits.
-func (f field) int(bits int) (int64, error) {
-	if err := f.want(protowire.VarintType); err != nil {
-		return 0, err
-	}
-	v := protowire.DecodeZigZag(f.value)
-	if bits < 63 && (v >= 1<<bits || v < -1<<bits) {
-		return 0, fmt.Errorf("%w: field %d is too large: %d", ErrMalformed, f.num, v)
-	}
-	return v, nil
-}
-
-func (f field) text() (string, error) {
-	if err := f.want(protowire.BytesType); err != nil {
-		return "", err
-	}
-	if !utf8.Valid(f.bytes) {
-		return "", fmt.Errorf("%w: field %d is not UTF-8", ErrMalformed, f.num)
-	}
-	return string(f.bytes), nil
-}
-
-func (f field) id() (id [16]byte, err error) {
-	if err := f.want(protowire.BytesType); err != nil {
-		return id, err
-	}
-	if copy(id[:], f.bytes) != len(id) || len(f.bytes) != len(id) {
-		return id, fmt.Errorf("%w: field %d is %d bytes, want %d", ErrMalformed, f.num, len(f.bytes), len(id))
-	}
-	return id, nil
-}
-
-// The append functions leave zero values out, so that there is one encoding of each message.
-
-func appendUint(dst []byte, num protowire.Number, v uint64) []byte {
-	if v == 0 {
-		return dst
-	}
-	return protowire.AppendVarint(protowire.AppendTag(dst, num, protowire.VarintType), v)
-}
-
-func appendInt(dst []byte, num protowire.Number, v int64) []byte {
-	return appendUint(dst, num, protowire.EncodeZigZag(v))
-}
-
-func appendText(dst []byte, num protowire.Number, s string) []byte {
-	if s == "" {
-		return dst
-	}
-	return protowire.AppendString(protowire.AppendTag(dst, num, protowire.BytesType), s)
-}
-
-func appendID(dst []byte, num protowire.Number, id [16]byte) []byte {
-	if bytes.Equal(id[:], make([]byte, len(id))) {
-		return dst
-	}
-	return protowire.AppendBytes(protowire.AppendTag(dst, num, protowire.BytesType), id[:])
 }
 
 // OffsetMetadata travels with each offset that the group commits. It names the commit, so that offsets and position

@@ -13,6 +13,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"pgregory.net/rapid"
+
+	"github.com/tidemark/tidemark/internal/wire"
 )
 
 func goldenPosition() *Position {
@@ -107,9 +109,9 @@ func TestPosition_RefusesWhatItDoesNotKnowByName(t *testing.T) {
 		"source twice":      append(append([]byte{8, 1}, source("a")...), source("a")...),
 		"short ID":          append([]byte{8, 1}, protowire.AppendBytes(protowire.AppendTag(nil, fieldTableID, protowire.BytesType), []byte{1, 2})...),
 		"wrong wire type":   append([]byte{8, 1}, protowire.AppendBytes(protowire.AppendTag(nil, fieldSeq, protowire.BytesType), []byte{1})...),
-		"too large":         append([]byte{8, 1}, appendUint(nil, fieldGeneration, math.MaxUint32+1)...),
-		"partition too far": append([]byte{8, 1}, appendInt(nil, fieldPartition, math.MaxInt32+1)...),
-		"not UTF-8":         append([]byte{8, 1}, appendText(nil, fieldOwner, "\xff")...),
+		"too large":         append([]byte{8, 1}, wire.AppendUint(nil, fieldGeneration, math.MaxUint32+1)...),
+		"partition too far": append([]byte{8, 1}, wire.AppendInt(nil, fieldPartition, math.MaxInt32+1)...),
+		"not UTF-8":         append([]byte{8, 1}, wire.AppendText(nil, fieldOwner, "\xff")...),
 		"text":              []byte(`{"seq":1}`),
 	} {
 		if p, err := ParsePosition(b); !errors.Is(err, ErrMalformed) {

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/tidemark/tidemark/codecs"
+	"github.com/tidemark/tidemark/internal/wire"
 )
 
 // Bounds of the sums that a state may bring along. They leave room above any that events can reach, and room below
@@ -32,11 +33,11 @@ func corrupt(format string, args ...any) error {
 func (d *decoding) working(b []byte) error {
 	st := d.state
 	next := 0
-	err := eachField(b, func(f field) error {
-		if f.number != fieldWorkingTotals || f.kind != protowire.BytesType {
+	err := eachField(b, func(f wire.Field) error {
+		if f.Num != fieldWorkingTotals || f.Type != protowire.BytesType {
 			return nil
 		}
-		index, err := totalIndex(f.bytes)
+		index, err := totalIndex(f.Bytes)
 		if err != nil {
 			return err
 		}
@@ -49,7 +50,7 @@ func (d *decoding) working(b []byte) error {
 			}
 		}
 		next++
-		return d.total(int(index), f.bytes)
+		return d.total(int(index), f.Bytes)
 	})
 	for ; err == nil && next < len(st.tallies); next++ {
 		err = d.total(next, nil)
@@ -59,9 +60,9 @@ func (d *decoding) working(b []byte) error {
 
 func totalIndex(b []byte) (uint64, error) {
 	index := uint64(0)
-	err := eachField(b, func(f field) error {
-		if f.number == fieldTotalIndex && f.kind == protowire.VarintType {
-			index = f.varint
+	err := eachField(b, func(f wire.Field) error {
+		if f.Num == fieldTotalIndex && f.Type == protowire.VarintType {
+			index = f.Varint
 		}
 		return nil
 	})
@@ -120,12 +121,12 @@ func (d *decoding) plain(rule *total, t *tally, shown *codecs.Value, b []byte) e
 }
 
 func (d *decoding) avg(t *tally, empty bool, b []byte) error {
-	err := eachField(b, func(f field) (err error) {
+	err := eachField(b, func(f wire.Field) (err error) {
 		switch {
-		case f.number == fieldTotalN && f.kind == protowire.VarintType:
-			t.n = f.varint
-		case f.number == fieldTotalSum && f.kind == protowire.BytesType:
-			t.num, err = readNum(f.bytes, sumDigitsMax)
+		case f.Num == fieldTotalN && f.Type == protowire.VarintType:
+			t.n = f.Varint
+		case f.Num == fieldTotalSum && f.Type == protowire.BytesType:
+			t.num, err = readNum(f.Bytes, sumDigitsMax)
 		}
 		return err
 	})
@@ -143,12 +144,12 @@ func (d *decoding) items(rule *total, t *tally, shown *codecs.Value, b []byte) e
 	default:
 		t.vals = append(t.vals, *shown)
 	}
-	err := eachField(b, func(f field) error {
-		if f.number != fieldTotalTimes || f.kind != protowire.BytesType {
+	err := eachField(b, func(f wire.Field) error {
+		if f.Num != fieldTotalTimes || f.Type != protowire.BytesType {
 			return nil
 		}
 		at := int64(0)
-		return eachVarint(f.bytes, func(step uint64) error {
+		return eachVarint(f.Bytes, func(step uint64) error {
 			at += protowire.DecodeZigZag(step)
 			t.times = append(t.times, at)
 			return nil
@@ -186,17 +187,17 @@ func isScalar(v *codecs.Value) bool {
 func (d *decoding) window(index int, w *window, b []byte) error {
 	var runs []uint64
 	var tail *chunk
-	err := eachField(b, func(f field) (err error) {
+	err := eachField(b, func(f wire.Field) (err error) {
 		switch {
-		case f.number == fieldTotalNumbers && f.kind == protowire.VarintType:
-			w.numbers = f.varint
-		case f.number == fieldTotalChunks && f.kind == protowire.BytesType:
-			err = eachVarint(f.bytes, func(x uint64) error {
+		case f.Num == fieldTotalNumbers && f.Type == protowire.VarintType:
+			w.numbers = f.Varint
+		case f.Num == fieldTotalChunks && f.Type == protowire.BytesType:
+			err = eachVarint(f.Bytes, func(x uint64) error {
 				runs = append(runs, x)
 				return nil
 			})
-		case f.number == fieldTotalTail && f.kind == protowire.BytesType:
-			tail, err = readChunk(f.bytes, w.rule)
+		case f.Num == fieldTotalTail && f.Type == protowire.BytesType:
+			tail, err = readChunk(f.Bytes, w.rule)
 		}
 		return err
 	})
@@ -269,33 +270,33 @@ func (d *decoding) add(w *window, c *chunk) error {
 func readChunk(b []byte, rule *total) (*chunk, error) {
 	c := &chunk{}
 	format, first := uint64(chunkFormat), false
-	err := eachField(b, func(f field) (err error) {
+	err := eachField(b, func(f wire.Field) (err error) {
 		switch {
-		case f.number == fieldChunkFormat && f.kind == protowire.VarintType:
-			format = f.varint
-		case f.number == fieldChunkFirst && f.kind == protowire.VarintType && !first:
+		case f.Num == fieldChunkFormat && f.Type == protowire.VarintType:
+			format = f.Varint
+		case f.Num == fieldChunkFirst && f.Type == protowire.VarintType && !first:
 			first = true
-			c.times = append(c.times, protowire.DecodeZigZag(f.varint))
-		case f.number == fieldChunkSteps && f.kind == protowire.BytesType && first:
-			err = eachVarint(f.bytes, func(step uint64) error {
+			c.times = append(c.times, protowire.DecodeZigZag(f.Varint))
+		case f.Num == fieldChunkSteps && f.Type == protowire.BytesType && first:
+			err = eachVarint(f.Bytes, func(step uint64) error {
 				if step > timeMaxMs-timeMinMs {
 					return corrupt("a time is out of range")
 				}
 				c.times = append(c.times, c.last()+int64(step))
 				return nil
 			})
-		case f.number == fieldChunkCounts && f.kind == protowire.BytesType:
-			err = eachVarint(f.bytes, func(n uint64) error {
+		case f.Num == fieldChunkCounts && f.Type == protowire.BytesType:
+			err = eachVarint(f.Bytes, func(n uint64) error {
 				c.counts = append(c.counts, n)
 				return nil
 			})
-		case f.number == fieldChunkNums && f.kind == protowire.BytesType:
+		case f.Num == fieldChunkNums && f.Type == protowire.BytesType:
 			var num codecs.Decimal
-			num, err = readNum(f.bytes, entryDigitsMax)
+			num, err = readNum(f.Bytes, entryDigitsMax)
 			c.nums = append(c.nums, num)
-		case f.number == fieldChunkVals && f.kind == protowire.BytesType:
+		case f.Num == fieldChunkVals && f.Type == protowire.BytesType:
 			var val codecs.Value
-			val, err = readVal(f.bytes)
+			val, err = readVal(f.Bytes)
 			c.vals = append(c.vals, val)
 		}
 		return err
@@ -345,15 +346,15 @@ func readNum(b []byte, digits int) (codecs.Decimal, error) {
 }
 
 func readVal(b []byte) (v codecs.Value, err error) {
-	err = eachField(b, func(f field) (err error) {
+	err = eachField(b, func(f wire.Field) (err error) {
 		switch {
-		case f.number == fieldValueBool && f.kind == protowire.VarintType:
-			v = codecs.Value{Kind: codecs.Bool, Bool: protowire.DecodeBool(f.varint)}
-		case f.number == fieldValueNumber && f.kind == protowire.BytesType:
+		case f.Num == fieldValueBool && f.Type == protowire.VarintType:
+			v = codecs.Value{Kind: codecs.Bool, Bool: protowire.DecodeBool(f.Varint)}
+		case f.Num == fieldValueNumber && f.Type == protowire.BytesType:
 			v = codecs.Value{Kind: codecs.Number}
-			v.Num, err = readNum(f.bytes, takenDigitsMax)
-		case f.number == fieldValueText && f.kind == protowire.BytesType:
-			v = codecs.Value{Kind: codecs.String, Str: string(f.bytes)}
+			v.Num, err = readNum(f.Bytes, takenDigitsMax)
+		case f.Num == fieldValueText && f.Type == protowire.BytesType:
+			v = codecs.Value{Kind: codecs.String, Str: string(f.Bytes)}
 		}
 		return err
 	})
@@ -363,48 +364,20 @@ func readVal(b []byte) (v codecs.Value, err error) {
 	return v, err
 }
 
-// A field is one field of a message: a varint or bytes. Others are unknown and passed over.
-type field struct {
-	number protowire.Number
-	kind   protowire.Type
-	varint uint64
-	bytes  []byte
-}
-
-var errWire = errors.New("not a Protobuf message")
-
-func eachField(b []byte, do func(field) error) error {
-	for len(b) > 0 {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return corrupt("%w", errWire)
-		}
-		b = b[n:]
-		f := field{number: number, kind: kind}
-		switch kind {
-		case protowire.VarintType:
-			f.varint, n = protowire.ConsumeVarint(b)
-		case protowire.BytesType:
-			f.bytes, n = protowire.ConsumeBytes(b)
-		default:
-			n = protowire.ConsumeFieldValue(number, kind, b)
-		}
-		if n < 0 {
-			return corrupt("%w", errWire)
-		}
-		b = b[n:]
-		if err := do(f); err != nil {
-			return err
-		}
+// eachField walks a message of the rules.
+func eachField(b []byte, do func(wire.Field) error) error {
+	err := wire.Each(b, do)
+	if errors.Is(err, wire.ErrMalformed) && !errors.Is(err, ErrStateCorrupt) {
+		return corrupt("%w", err)
 	}
-	return nil
+	return err
 }
 
 func eachVarint(b []byte, do func(uint64) error) error {
 	for len(b) > 0 {
 		x, n := protowire.ConsumeVarint(b)
 		if n < 0 {
-			return corrupt("%w", errWire)
+			return corrupt("%w", wire.ErrMalformed)
 		}
 		b = b[n:]
 		if err := do(x); err != nil {
