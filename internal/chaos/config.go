@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/tidemark/tidemark/internal/kafkatest"
 )
 
 // Config of a run. Brokers, Dir and Name are needed; Defaults gives the rest.
@@ -13,9 +15,16 @@ type Config struct {
 	Dir     string // gets logs, journal and local state
 	Subject string // Tidemark or Stock
 
+	// Cluster, of three brokers at least, has its brokers killed too. nil: they are left alone.
+	Cluster *kafkatest.Cluster
+
 	Faults     int
 	Events     int // produced at least
-	Processors int
+	Processors int // at first
+	// ProcessorsMax, when it is more, has processors come and go for good, between 1 and so many.
+	ProcessorsMax int
+	Damage        bool // local state gets damaged
+
 	Partitions int
 	IDs        int
 	Rekey      float64       // the share of IDs of which half the events come under a wrong key

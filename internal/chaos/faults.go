@@ -2,109 +2,99 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// The kinds of faults.
-const (
-	kindKill   = "kill -9"
-	kindForget = "kill -9, state deleted"
-	kindFreeze = "freeze"
-	kindTerm   = "SIGTERM"
-)
-
-// What follows a fault; marks of the log alone.
-const (
-	markRestart = "restart"
-	markThaw    = "thaw"
-)
-
-// fault is one fault as the seed has it.
-type fault struct {
-	kind   string
-	wait   time.Duration // since the fault before it
-	lasts  time.Duration // down or frozen
-	choice int           // of the processor among those that may have it
-}
-
-// plan draws the faults. Every kind comes in turn, so that short runs have all of them.
-func plan(cfg *Config) []fault {
-	rng := rand.New(rand.NewPCG(cfg.Seed, 2))
-	between := func(low, high time.Duration) time.Duration { return low + time.Duration(rng.Int64N(int64(high-low))) }
-	var kinds []string
-	faults := make([]fault, cfg.Faults)
-	for i := range faults {
-		if len(kinds) == 0 {
-			kinds = []string{kindKill, kindFreeze, kindTerm, kindKill, kindFreeze, kindForget}
-			rng.Shuffle(len(kinds), func(a, b int) { kinds[a], kinds[b] = kinds[b], kinds[a] })
-		}
-		f := fault{kind: kinds[0], wait: between(cfg.Every*4/10, cfg.Every*16/10), choice: rng.IntN(1 << 20)}
-		kinds = kinds[1:]
-		switch f.kind {
-		case kindFreeze:
-			f.lasts = between(cfg.Session*12/10, cfg.Session*22/10)
-		case kindTerm:
-			f.lasts = between(0, cfg.Session)
-		default: // before the group has noticed, or after
-			f.lasts = between(0, cfg.Session*2)
-		}
-		faults[i] = f
-	}
-	return faults
-}
-
-// inject does the faults and returns when every processor is up again.
+// inject does the faults and returns when every processor that belongs there is up again, and every broker.
 func (r *run) inject(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	var doing sync.WaitGroup
-	failed := make(chan error, r.cfg.Faults)
 	defer doing.Wait()
-	for i, f := range plan(&r.cfg) {
-		if err := pause(ctx, f.wait); err != nil {
-			return err
-		}
-		if r.cfg.Settle {
-			if err := r.settled(ctx); err != nil {
-				return err
-			}
-		}
-		s, err := r.victim(ctx, f.choice)
-		if err != nil {
-			return err
-		}
-		r.mark(f.kind)
-		r.say("fault %d: %s of %s (pid %d) for %v", i+1, f.kind, s.task.Instance, s.pid(), f.lasts.Round(time.Millisecond))
+	begin := func(do func() error) {
 		doing.Go(func() {
-			defer s.op.Unlock()
-			if err := r.do(ctx, f, s); err != nil {
-				failed <- err
+			if err := do(); err != nil {
+				stop(err)
 			}
 		})
 	}
+	for i, f := range plan(&r.cfg) {
+		if err := pause(ctx, f.wait); err != nil {
+			return context.Cause(ctx)
+		}
+		if err := r.begin(ctx, i+1, f, begin); err != nil {
+			return errors.Join(err, context.Cause(ctx))
+		}
+	}
 	doing.Wait()
-	select {
-	case err := <-failed:
+	return context.Cause(ctx)
+}
+
+// begin begins a fault when its victim may have it.
+func (r *run) begin(ctx context.Context, n int, f fault, begin func(func() error)) error {
+	if r.cfg.Settle {
+		if err := r.settled(ctx); err != nil {
+			return err
+		}
+	}
+	switch f.kind {
+	case kindLeader, kindGroup, kindTransaction, kindController:
+		return r.beginBroker(ctx, n, f, begin)
+	case kindMore, kindFewer:
+		f.kind = r.towards(f.kind)
+	}
+	s, err := r.victim(ctx, f.choice, f.kind == kindMore)
+	if err != nil {
 		return err
+	}
+	r.mark(f.kind)
+	r.say("fault %d: %s: %s (pid %d) for %v", n, f.kind, s.task.Instance, s.pid(), f.lasts.Round(time.Millisecond))
+	begin(func() error {
+		defer s.op.Unlock()
+		return r.do(ctx, f, s)
+	})
+	return nil
+}
+
+// towards is the kind of scaling that is possible.
+func (r *run) towards(kind string) string {
+	wanted := 0
+	for _, s := range r.slots {
+		if s.wanted.Load() {
+			wanted++
+		}
+	}
+	switch wanted {
+	case 1:
+		return kindMore
+	case len(r.slots):
+		return kindFewer
 	default:
-		return nil
+		return kind
 	}
 }
 
-// victim waits for a processor that may have a fault, and locks it: one that has none now, while another is up too, unless it
-// is the only one.
-func (r *run) victim(ctx context.Context, choice int) (*slot, error) {
+// victim waits for a processor that may have a fault, and locks it: an idle place where one more is asked for, else one that
+// has none now, while another is up too, unless it is the only one.
+func (r *run) victim(ctx context.Context, choice int, idle bool) (*slot, error) {
 	for {
 		var free []*slot
+		wanted := 0
 		for _, s := range r.slots {
+			if s.wanted.Load() == idle {
+				continue
+			}
+			wanted++
 			if s.op.TryLock() {
 				free = append(free, s)
 			}
 		}
 		var chosen *slot
-		if len(free) > 1 || len(free) == len(r.slots) {
+		if len(free) > 1 || len(free) == wanted && wanted > 0 {
 			chosen = free[choice%len(free)]
 		}
 		for _, s := range free {
@@ -123,28 +113,35 @@ func (r *run) victim(ctx context.Context, choice int) (*slot, error) {
 
 // do does one fault to a locked slot. An error means that the harness failed, not the processor.
 func (r *run) do(ctx context.Context, f fault, s *slot) error {
-	if f.kind == kindFreeze {
-		if err := s.signal(syscall.SIGSTOP); err != nil {
-			return err
-		}
-		if err := pause(ctx, f.lasts); err != nil {
-			return nil // the end of the run kills it
-		}
-		r.mark(markThaw)
-		r.say("  %s thaws", s.task.Instance)
-		return s.signal(syscall.SIGCONT)
+	switch f.kind {
+	case kindFreeze:
+		return r.freeze(ctx, f, s)
+	case kindMore:
+		s.wanted.Store(true)
+		return s.start(r.endedByItself(s))
+	case kindFewer:
+		s.wanted.Store(false)
 	}
 	sig := syscall.SIGKILL
-	if f.kind == kindTerm {
+	if f.kind == kindTerm || f.kind == kindFewer {
 		sig = syscall.SIGTERM
 	}
 	if err := s.end(sig, stopWithin); err != nil {
 		r.blame(err)
 	}
-	if f.kind == kindForget {
+	switch f.kind {
+	case kindFewer:
+		return nil
+	case kindForget:
 		if err := s.forget(); err != nil {
 			return fmt.Errorf("delete local state: %w", err)
 		}
+	case kindDamage:
+		what, err := s.damage(f.seed)
+		if err != nil {
+			return fmt.Errorf("damage local state: %w", err)
+		}
+		r.say("  %s: %s", s.task.Instance, what)
 	}
 	if err := pause(ctx, f.lasts); err != nil {
 		return nil
@@ -152,6 +149,18 @@ func (r *run) do(ctx context.Context, f fault, s *slot) error {
 	r.mark(markRestart)
 	r.say("  %s starts again", s.task.Instance)
 	return s.start(r.endedByItself(s))
+}
+
+func (r *run) freeze(ctx context.Context, f fault, s *slot) error {
+	if err := s.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	if err := pause(ctx, f.lasts); err != nil {
+		return nil // the end of the run kills it
+	}
+	r.mark(markThaw)
+	r.say("  %s thaws", s.task.Instance)
+	return s.signal(syscall.SIGCONT)
 }
 
 // endedByItself says what to do when a process of the slot ends without having been told to: that is a fault of Tidemark's, but
@@ -169,7 +178,7 @@ func (r *run) endedByItself(s *slot) func(error) {
 		time.Sleep(time.Second)
 		s.op.Lock()
 		defer s.op.Unlock()
-		if r.over.Load() || s.pid() != 0 {
+		if r.over.Load() || s.pid() != 0 || !s.wanted.Load() {
 			return
 		}
 		r.mark(markRestart)

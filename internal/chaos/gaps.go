@@ -41,10 +41,13 @@ func (r *run) mark(kind string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.marks = append(r.marks, mark{time.Now(), kind})
-	if kind != markRestart && kind != markThaw {
+	if !follows(kind) {
 		r.report.Faults[kind]++
 	}
 }
+
+// follows tells marks that are the end of a fault.
+func follows(kind string) bool { return kind == markRestart || kind == markThaw || kind == markBroker }
 
 // watchCommits looks at the group's offsets until ctx ends. Events come all the time, so commits should.
 func (r *run) watchCommits(ctx context.Context) {
@@ -112,11 +115,11 @@ func explain(marks []mark, gaps []gap) map[string]Gaps {
 	for _, g := range gaps {
 		kind := "none"
 		for _, m := range marks {
-			switch follows := m.kind == markRestart || m.kind == markThaw; {
+			switch {
 			case m.at.After(g.end):
 			case !m.at.After(g.begin.Add(gapSlack)):
 				kind = m.kind
-			case !follows && kind != overlapping:
+			case !follows(m.kind) && kind != overlapping:
 				kind = overlapping
 			}
 		}

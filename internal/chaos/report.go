@@ -25,6 +25,7 @@ type Report struct {
 	FlagsAgain    int // changes that were emitted twice
 	OwnEnds       int // processes that ended without having been told to
 	Rebalances    int
+	NamedMax      time.Duration   // for which Kafka still named a killed broker
 	Gaps          map[string]Gaps // in the commits of a partition, by the fault before
 
 	// Blames is all that must not be.
@@ -53,6 +54,9 @@ func (r *Report) Print(w io.Writer) {
 	for _, kind := range slices.Sorted(maps.Keys(r.Gaps)) {
 		g := r.Gaps[kind]
 		fmt.Fprintf(w, "  commit gaps after %s: %d, p50 %.1fs, max %.1fs\n", kind, g.N, g.P50.Seconds(), g.Max.Seconds())
+	}
+	if r.NamedMax > 0 {
+		fmt.Fprintf(w, "  Kafka named a killed broker for %.1fs at most\n", r.NamedMax.Seconds())
 	}
 	for _, b := range r.Blames[:min(len(r.Blames), blamesShown)] {
 		fmt.Fprintf(w, "  ! %.200s\n", b)

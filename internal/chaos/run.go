@@ -42,6 +42,8 @@ type run struct {
 	report *Report
 	begun  time.Time
 
+	broker sync.Mutex // held while a broker is down
+
 	over      atomic.Bool  // nothing is started any more
 	faulted   atomic.Bool  // all faults are done
 	committed atomic.Int64 // input records
@@ -73,10 +75,11 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if err := r.createTopics(ctx); err != nil {
 		return nil, err
 	}
-	for i := range cfg.Processors {
+	for i := range max(cfg.Processors, cfg.ProcessorsMax) {
 		r.slots = append(r.slots, newSlot(cfg.Dir, task{
 			Subject: cfg.Subject, Brokers: cfg.Brokers, Job: cfg.Name, Instance: fmt.Sprintf("p%d", i), SessionMs: cfg.Session.Milliseconds(),
 		}))
+		r.slots[i].wanted.Store(i < cfg.Processors)
 	}
 	defer func() { err = errors.Join(err, r.killAll()) }()
 	err = r.work(ctx)
@@ -90,7 +93,7 @@ func (r *run) keep() error {
 	defer r.mu.Unlock()
 	for _, s := range r.slots {
 		log, err := os.ReadFile(s.log)
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		for _, m := range generation.FindAllSubmatch(log, -1) {
@@ -120,7 +123,7 @@ func (r *run) createTopics(ctx context.Context) error {
 
 // work starts everything, does the faults, waits for the rest and compares.
 func (r *run) work(ctx context.Context) error {
-	for _, s := range r.slots {
+	for _, s := range r.slots[:r.cfg.Processors] {
 		if err := s.start(r.endedByItself(s)); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,7 +20,8 @@ type slot struct {
 	task task
 	log  string
 
-	op sync.Mutex // held while something is done to the slot
+	op     sync.Mutex  // held while something is done to the slot
+	wanted atomic.Bool // a processor belongs here
 
 	mu    sync.Mutex // guards the fields below
 	life  *life      // nil: down

@@ -18,10 +18,12 @@ func main() {
 	chaos.ServeChild()
 	cfg, brokers := chaos.Defaults(), 1
 	flag.StringVar(&cfg.Subject, "subject", cfg.Subject, "tidemark, or stock for the control")
-	flag.IntVar(&brokers, "brokers", brokers, "brokers of the Kafka that is started")
+	flag.IntVar(&brokers, "brokers", brokers, "brokers of the Kafka that is started; of three, brokers are killed too")
 	flag.IntVar(&cfg.Faults, "faults", cfg.Faults, "faults")
 	flag.IntVar(&cfg.Events, "events", cfg.Events, "events at least")
 	flag.IntVar(&cfg.Processors, "processors", cfg.Processors, "processors")
+	flag.IntVar(&cfg.ProcessorsMax, "processors-max", 0, "have processors come and go, between 1 and so many")
+	flag.BoolVar(&cfg.Damage, "damage", false, "damage local state")
 	flag.IntVar(&cfg.Partitions, "partitions", cfg.Partitions, "partitions of the input")
 	flag.IntVar(&cfg.IDs, "ids", cfg.IDs, "IDs")
 	flag.DurationVar(&cfg.Session, "session", cfg.Session, "session timeout of the consumer group")
@@ -62,6 +64,7 @@ func run(ctx context.Context, cfg chaos.Config, brokers int) (ok bool, err error
 	}
 	defer cluster.Close()
 	cfg.Brokers, cfg.Name, cfg.Out = cluster.Addrs(), "chaos", os.Stdout
+	cfg.Cluster = cluster
 	report, err := chaos.Run(ctx, cfg)
 	if report != nil {
 		report.Print(os.Stdout)

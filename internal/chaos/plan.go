@@ -1,0 +1,82 @@
+package chaos
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// The kinds of faults.
+const (
+	kindKill   = "kill -9"
+	kindForget = "kill -9, state deleted"
+	kindDamage = "kill -9, state damaged"
+	kindFreeze = "freeze"
+	kindTerm   = "SIGTERM"
+	kindMore   = "one more processor"
+	kindFewer  = "one processor fewer"
+
+	kindLeader      = "broker killed: a leader"
+	kindGroup       = "broker killed: group coordinator"
+	kindTransaction = "broker killed: transaction coordinator"
+	kindController  = "broker killed: controller"
+)
+
+// What follows a fault; marks of the log alone.
+const (
+	markRestart = "restart"
+	markThaw    = "thaw"
+	markBroker  = "broker back"
+)
+
+// fault is one fault as the seed has it.
+type fault struct {
+	kind   string
+	wait   time.Duration // since the fault before it
+	lasts  time.Duration // down or frozen
+	choice int           // of the processor among those that may have it
+	seed   uint64        // of what else is drawn
+}
+
+// kinds are what the configuration allows, in the shares in which they come.
+func kinds(cfg *Config) []string {
+	all := []string{kindKill, kindFreeze, kindTerm, kindKill, kindFreeze, kindForget}
+	if cfg.Damage {
+		all = append(all, kindDamage)
+	}
+	if cfg.ProcessorsMax > cfg.Processors {
+		all = append(all, kindMore, kindFewer)
+	}
+	if cfg.Cluster != nil && len(cfg.Cluster.Nodes) > 2 {
+		all = append(all, kindLeader, kindGroup, kindTransaction, kindController)
+	}
+	return all
+}
+
+// plan draws the faults. Every kind comes in turn, so that short runs have all of them.
+func plan(cfg *Config) []fault {
+	rng := rand.New(rand.NewPCG(cfg.Seed, 2))
+	between := func(low, high time.Duration) time.Duration { return low + time.Duration(rng.Int64N(int64(high-low))) }
+	var next []string
+	faults := make([]fault, cfg.Faults)
+	for i := range faults {
+		if len(next) == 0 {
+			next = kinds(cfg)
+			rng.Shuffle(len(next), func(a, b int) { next[a], next[b] = next[b], next[a] })
+		}
+		f := fault{kind: next[0], wait: between(cfg.Every*4/10, cfg.Every*16/10), choice: rng.IntN(1 << 20), seed: rng.Uint64()}
+		next = next[1:]
+		switch f.kind {
+		case kindFreeze:
+			f.lasts = between(cfg.Session*12/10, cfg.Session*22/10)
+		case kindTerm:
+			f.lasts = between(0, cfg.Session)
+		case kindMore, kindFewer:
+		case kindLeader, kindGroup, kindTransaction, kindController:
+			f.lasts = between(5*time.Second, 20*time.Second)
+		default: // before the group has noticed, or after
+			f.lasts = between(0, cfg.Session*2)
+		}
+		faults[i] = f
+	}
+	return faults
+}
