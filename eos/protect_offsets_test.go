@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemark/tidemark/internal/kafkatest"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -72,6 +73,14 @@ func (w *tampered) deleteRecords(topic string, below int64) {
 	}
 	if err != nil {
 		w.t.Fatalf("delete records of %s: %v", topic, err)
+	}
+}
+
+func (w *tampered) set(topic, key, value string) {
+	w.t.Helper()
+	_, err := w.adm.AlterTopicConfigs(w.t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: key, Value: &value}}, topic)
+	if err != nil {
+		w.t.Fatalf("set %s of %s: %v", key, topic, err)
 	}
 }
 
@@ -211,5 +220,74 @@ func (w *tampered) refused(u *Unit, words []string) {
 	}
 	if stop.Mend == "" {
 		w.t.Errorf("fail-stop without a mend: %v", stop)
+	}
+}
+
+// Where the embedded broker differs from Kafka, or where Kafka's own answers matter.
+func TestProtect_OffsetsTableAndInputMustAgreeOnKafka(t *testing.T) {
+	brokers := kafkatest.Shared(t)
+	for _, c := range []tampering{
+		{name: "offsets expired", do: (*tampered).deleteGroup},
+		{
+			name: "table truncated at its start", do: func(w *tampered) {
+				w.set(w.names.Table(), "cleanup.policy", "delete") // with compact alone Kafka refuses
+				eventually(w.t, time.Minute, "delete records of the table", func() bool {
+					var o kadm.Offsets
+					o.Add(kadm.Offset{Topic: w.names.Table(), Partition: 0, At: 5})
+					resp, err := w.adm.DeleteRecords(w.t.Context(), o)
+					return err == nil && resp.Error() == nil
+				})
+				w.set(w.names.Table(), "cleanup.policy", "compact")
+			},
+			words: []string{"-table/", "begins at offset 5, not 0", "DeleteRecords", "new name"},
+		},
+		{
+			name: "input recreated", do: func(w *tampered) { w.recreate(w.input, w.readAll(w.input)...) },
+			words: []string{"-in was deleted and created again", "new name"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			testTampering(t, brokers, c)
+		})
+	}
+}
+
+// A table that is not compacted alone would forget values; a loop that expires would forget events.
+func TestProtect_TopicsThatForgetAreRefused(t *testing.T) {
+	w := &tampered{world: newWorld(t, kafkatest.Shared(t), 2)}
+	w.adm = kadm.NewClient(w.cl)
+	u, err := New(w.config("a", t.TempDir()))
+	if err != nil {
+		t.Fatalf("new: %v", err)
+	}
+	defer func() { _ = u.Close() }()
+	plan := &TopicPlan{Names: w.names, Input: w.input}
+	right := func() {
+		w.set(w.names.Table(), "delete.retention.ms", "604800000")
+		w.set(w.names.Table(), "cleanup.policy", "compact")
+		w.set(w.names.Loop(), "retention.ms", "-1")
+	}
+	right()
+	eventually(t, time.Minute, "the control: right topics are taken", func() bool {
+		_, err = u.PrepareTopics(t.Context(), plan)
+		return err == nil
+	})
+	for _, c := range [][3]string{
+		{w.names.Table(), "cleanup.policy", "compact,delete"},
+		{w.names.Table(), "cleanup.policy", "delete"},
+		{w.names.Table(), "delete.retention.ms", "1000"},
+		{w.names.Loop(), "retention.ms", "1000"},
+		{w.names.Loop(), "cleanup.policy", "compact"},
+		{w.input, "cleanup.policy", "compact"},
+	} {
+		right()
+		w.set(c[0], c[1], c[2])
+		want := c[0] + " has " + c[1] + "=" + c[2]
+		eventually(t, time.Minute, "refuse "+want, func() bool {
+			_, err = u.PrepareTopics(t.Context(), plan)
+			var stop *FailStop
+			return errors.As(err, &stop) && strings.Contains(err.Error(), want)
+		})
 	}
 }
