@@ -78,10 +78,14 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	return b, nil
 }
 
+// clusterPrefix begins the cluster ID of every embedded broker. The package eos knows them by it: kfake's compaction moves the start
+// of a log, which Kafka's never does.
+const clusterPrefix = "tidemark-embedded-"
+
 // open starts kfake on the directory, which is mended first if the last broker on it was killed.
 func (b *Broker) open(ctx context.Context, cfg Config, host string, port int) error {
 	opts := []kfake.Opt{
-		kfake.NumBrokers(1), kfake.ClusterID("tidemark-embedded-" + rand.Text()), kfake.DataDir(filepath.Join(cfg.Dir, "data")),
+		kfake.NumBrokers(1), kfake.ClusterID(clusterPrefix + rand.Text()), kfake.DataDir(filepath.Join(cfg.Dir, "data")),
 		kfake.BrokerConfigs(settings), kfake.WithLogger(b.log),
 	}
 	if cfg.Sync {
