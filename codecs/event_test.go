@@ -18,91 +18,97 @@ func decodeWhole(t *testing.T, text string) (Value, error) {
 	return out[0], err
 }
 
+// nestedEvent is an event n levels deep.
+func nestedEvent(n int) string {
+	return `{"a":` + strings.Repeat("[", n-1) + strings.Repeat("]", n-1) + `}`
+}
+
+// manyKeys is an event of a hundred keys and one more.
+func manyKeys(extra string) string {
+	var b strings.Builder
+	b.WriteString("{")
+	for i := range 100 {
+		b.WriteString(`"k` + strconv.Itoa(i) + `":{"x":1},`)
+	}
+	return b.String() + extra + "}"
+}
+
+var refusals = []struct{ text, want string }{
+	{`{}`, ""},
+	{" \r\n\t{ } ", ""},
+	{nestedEvent(128), ""},
+	{manyKeys(`"k100":1`), ""},
+	{`{"a":{"x":1},"b":{"x":1},"x":1}`, ""},
+	{`{"a":"\u0000"}`, ""},
+	{`{"a":"\ud83d\ude00"}`, ""},
+	{`{"a":1` + strings.Repeat("0", 400) + `e-400}`, ""},
+	{`{"a":0.` + strings.Repeat("0", 400) + `}`, ""},
+
+	{``, ReasonJSON},
+	{`null`, ReasonJSON},
+	{`[{}]`, ReasonJSON},
+	{`"a"`, ReasonJSON},
+	{"\xef\xbb\xbf{}", ReasonJSON},
+	{`{} {}`, ReasonJSON},
+	{"{}\x00", ReasonJSON},
+	{`{`, ReasonJSON},
+	{`{"a"`, ReasonJSON},
+	{`{"a":`, ReasonJSON},
+	{`{"a":1,}`, ReasonJSON},
+	{`{,}`, ReasonJSON},
+	{`{a:1}`, ReasonJSON},
+	{`{'a':1}`, ReasonJSON},
+	{`{"a":[1,]}`, ReasonJSON},
+	{`{"a":NaN}`, ReasonJSON},
+	{`{"a":-Infinity}`, ReasonJSON},
+	{`{"a":+1}`, ReasonJSON},
+	{`{"a":01}`, ReasonJSON},
+	{`{"a":.5}`, ReasonJSON},
+	{`{"a":5.}`, ReasonJSON},
+	{`{"a":1e}`, ReasonJSON},
+	{`{"a":True}`, ReasonJSON},
+	{`{"a":nul`, ReasonJSON},
+	{`{"a":"\x"}`, ReasonJSON},
+	{`{"a":"\u12"}`, ReasonJSON},
+	{"{\"a\":\"\n\"}", ReasonJSON},
+	{`{"a":"`, ReasonJSON},
+	{`{"a":"\`, ReasonJSON},
+	{`{"a":1}//`, ReasonJSON},
+
+	{`{"a":1,"a":1}`, ReasonDuplicateKey},
+	{`{"a":1,"\u0061":2}`, ReasonDuplicateKey},
+	{`{"\ud83d\ude00":1,"😀":2}`, ReasonDuplicateKey},
+	{`{"\/":1,"/":2}`, ReasonDuplicateKey},
+	{`{"":1,"":2}`, ReasonDuplicateKey},
+	{`{"x":{"a":1,"b":2,"a":3}}`, ReasonDuplicateKey},
+	{`{"x":[{"y":[{"a":1,"\u0061":3}]}]}`, ReasonDuplicateKey},
+	{manyKeys(`"k0":1`), ReasonDuplicateKey},
+	{manyKeys(`"k99":1`), ReasonDuplicateKey},
+	{manyKeys(`"\u006b24":1`), ReasonDuplicateKey},
+
+	{nestedEvent(129), ReasonDepth},
+	{strings.Repeat(`{"a":`, 200) + "1" + strings.Repeat("}", 200), ReasonDepth},
+	{strings.Repeat(`{"a":`, 1_000_000), ReasonDepth},
+
+	{`{"a":` + strings.Repeat("1", 400) + `}`, ReasonNumber},
+	{`{"a":1e34}`, ReasonNumber},
+	{`{"a":1e-41}`, ReasonNumber},
+	{`{"a":1e999999999}`, ReasonNumber},
+	{`{"a":[-1E-99999999999999999999]}`, ReasonNumber},
+
+	{"{\"a\":\"\xff\"}", ReasonUTF8},
+	{"{\"\xc0\x80\":1}", ReasonUTF8},
+	{"{\"a\":\"\xed\xa0\x80\"}", ReasonUTF8},
+	{"{}\xff", ReasonUTF8},
+	{`{"a":"\ud800"}`, ReasonUTF8},
+	{`{"a":"\udc00"}`, ReasonUTF8},
+	{`{"a":"\ud800\ud800"}`, ReasonUTF8},
+	{`{"a":"\ud800x"}`, ReasonUTF8},
+	{`{"\udfff":1}`, ReasonUTF8},
+}
+
 func TestEventDecoder_ReasonsOfRefusal(t *testing.T) {
-	nested := func(n int) string {
-		return `{"a":` + strings.Repeat("[", n-1) + strings.Repeat("]", n-1) + `}`
-	}
-	many := func(extra string) string {
-		var b strings.Builder
-		b.WriteString("{")
-		for i := range 100 {
-			b.WriteString(`"k` + strconv.Itoa(i) + `":{"x":1},`)
-		}
-		return b.String() + extra + "}"
-	}
-	for _, c := range []struct{ text, want string }{
-		{`{}`, ""},
-		{" \r\n\t{ } ", ""},
-		{nested(128), ""},
-		{many(`"k100":1`), ""},
-		{`{"a":{"x":1},"b":{"x":1},"x":1}`, ""},
-		{`{"a":"\u0000"}`, ""},
-		{`{"a":"\ud83d\ude00"}`, ""},
-		{`{"a":1` + strings.Repeat("0", 400) + `e-400}`, ""},
-		{`{"a":0.` + strings.Repeat("0", 400) + `}`, ""},
-
-		{``, ReasonJSON},
-		{`null`, ReasonJSON},
-		{`[{}]`, ReasonJSON},
-		{`"a"`, ReasonJSON},
-		{"\xef\xbb\xbf{}", ReasonJSON},
-		{`{} {}`, ReasonJSON},
-		{"{}\x00", ReasonJSON},
-		{`{`, ReasonJSON},
-		{`{"a"`, ReasonJSON},
-		{`{"a":`, ReasonJSON},
-		{`{"a":1,}`, ReasonJSON},
-		{`{,}`, ReasonJSON},
-		{`{a:1}`, ReasonJSON},
-		{`{'a':1}`, ReasonJSON},
-		{`{"a":[1,]}`, ReasonJSON},
-		{`{"a":NaN}`, ReasonJSON},
-		{`{"a":-Infinity}`, ReasonJSON},
-		{`{"a":+1}`, ReasonJSON},
-		{`{"a":01}`, ReasonJSON},
-		{`{"a":.5}`, ReasonJSON},
-		{`{"a":5.}`, ReasonJSON},
-		{`{"a":1e}`, ReasonJSON},
-		{`{"a":True}`, ReasonJSON},
-		{`{"a":nul`, ReasonJSON},
-		{`{"a":"\x"}`, ReasonJSON},
-		{`{"a":"\u12"}`, ReasonJSON},
-		{"{\"a\":\"\n\"}", ReasonJSON},
-		{`{"a":"`, ReasonJSON},
-		{`{"a":"\`, ReasonJSON},
-		{`{"a":1}//`, ReasonJSON},
-
-		{`{"a":1,"a":1}`, ReasonDuplicateKey},
-		{`{"a":1,"\u0061":2}`, ReasonDuplicateKey},
-		{`{"\ud83d\ude00":1,"😀":2}`, ReasonDuplicateKey},
-		{`{"\/":1,"/":2}`, ReasonDuplicateKey},
-		{`{"":1,"":2}`, ReasonDuplicateKey},
-		{`{"x":{"a":1,"b":2,"a":3}}`, ReasonDuplicateKey},
-		{`{"x":[{"y":[{"a":1,"\u0061":3}]}]}`, ReasonDuplicateKey},
-		{many(`"k0":1`), ReasonDuplicateKey},
-		{many(`"k99":1`), ReasonDuplicateKey},
-		{many(`"\u006b24":1`), ReasonDuplicateKey},
-
-		{nested(129), ReasonDepth},
-		{strings.Repeat(`{"a":`, 200) + "1" + strings.Repeat("}", 200), ReasonDepth},
-		{strings.Repeat(`{"a":`, 1_000_000), ReasonDepth},
-
-		{`{"a":` + strings.Repeat("1", 400) + `}`, ReasonNumber},
-		{`{"a":1e34}`, ReasonNumber},
-		{`{"a":1e-41}`, ReasonNumber},
-		{`{"a":1e999999999}`, ReasonNumber},
-		{`{"a":[-1E-99999999999999999999]}`, ReasonNumber},
-
-		{"{\"a\":\"\xff\"}", ReasonUTF8},
-		{"{\"\xc0\x80\":1}", ReasonUTF8},
-		{"{\"a\":\"\xed\xa0\x80\"}", ReasonUTF8},
-		{"{}\xff", ReasonUTF8},
-		{`{"a":"\ud800"}`, ReasonUTF8},
-		{`{"a":"\udc00"}`, ReasonUTF8},
-		{`{"a":"\ud800\ud800"}`, ReasonUTF8},
-		{`{"a":"\ud800x"}`, ReasonUTF8},
-		{`{"\udfff":1}`, ReasonUTF8},
-	} {
+	for _, c := range refusals {
 		for _, paths := range [][]Path{{}, {{}}, {{"a"}}, {{"x", "a"}, {"x"}}} {
 			err := NewEventDecoder(paths).Decode([]byte(c.text), make([]Value, len(paths)))
 			got := ""
