@@ -62,14 +62,13 @@ const (
 
 // figures are what one run of a contender came to.
 type figures struct {
-	perSecond  float64 // from the moment that consuming began
-	fromStart  float64 // from the start of the process
-	cpuMicros  float64 // per event
-	peakRSS    int64
-	changelog  float64 // bytes of keys and values per event
-	verdict    string
-	ok         bool
-	recovering time.Duration
+	perSecond float64 // from the moment that consuming began
+	fromStart float64 // from the start of the process
+	cpuMicros float64 // per event
+	peakRSS   int64
+	changelog float64 // bytes of keys and values per event
+	verdict   string
+	ok        bool
 }
 
 // contest measures every contender over one number of IDs, in rounds.
