@@ -33,7 +33,8 @@ flags:
 `, job, topic, totalSum, totalMin, totalMax, totalFailures, typeFailed, flagBruteForce, totalFailures, raiseAt)
 }
 
-// hotJobFile has one windowed total and nothing else.
+// hotJobFile has one windowed total and nothing else. Entries are kept for the window and as long again, for late events,
+// which is more than the default state_bytes_max holds.
 func hotJobFile(job, topic string, windowSeconds int) string {
 	return fmt.Sprintf(`name: %s
 input:
@@ -41,6 +42,7 @@ input:
   format: json
   id: "event.id"
   time: "event.time"
+state_bytes_max: 8388608
 totals:
   recent: {sum: "event.value", window: %ds}
 `, job, topic, windowSeconds)
