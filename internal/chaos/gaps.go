@@ -2,9 +2,11 @@ package chaos
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
+	"github.com/tidemark/tidemark/eos"
 	"github.com/twmb/franz-go/pkg/kadm"
 )
 
@@ -49,46 +51,105 @@ func (r *run) mark(kind string) {
 // follows tells marks that are the end of a fault.
 func follows(kind string) bool { return kind == markRestart || kind == markThaw || kind == markBroker }
 
-// watchCommits looks at the group's offsets until ctx ends. Events come all the time, so commits should.
-func (r *run) watchCommits(ctx context.Context) {
-	type seen struct {
-		offset int64
-		at     time.Time
-	}
-	adm, topic, last := kadm.NewClient(r.client), r.rules.Job().Input.Topic, map[int32]seen{}
-	least := gapMin
+// watchCommits sees the commits of the run until ctx ends. Events come all the time, so commits should.
+func (r *run) watchCommits(ctx context.Context) error {
 	if r.cfg.Subject == Stock {
-		least = gapMinStock
+		return r.watchOffsets(ctx)
 	}
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		offsets, err := adm.FetchOffsets(ctx, r.names.Group())
-		now := time.Now()
-		for partition, o := range offsets[topic] {
-			before, known := last[partition]
-			if err != nil || o.Err != nil || known && o.At == before.offset {
-				continue
-			}
-			last[partition] = seen{o.At, now}
-			r.mu.Lock()
-			r.commits[partition] = now
-			r.mu.Unlock()
-			if known {
-				r.committed.Add(o.At - before.offset)
-			}
-			if known && now.Sub(before.at) >= least {
-				r.say("  partition %d commits again after %.1fs", partition, now.Sub(before.at).Seconds())
-				r.mu.Lock()
-				r.gaps = append(r.gaps, gap{partition, before.at, now})
-				r.mu.Unlock()
+	return r.watchPositions(ctx)
+}
+
+// watchPositions takes a commit's time from the position record in the table, so that what this reader itself suffers from a
+// broker's death counts for nothing.
+func (r *run) watchPositions(ctx context.Context) error {
+	starts := map[int32]int64{}
+	if err := r.await(ctx, func(ctx context.Context) bool {
+		ends, err := eos.Ends(ctx, r.client, r.names.Table())
+		for p := range ends {
+			starts[p] = 0
+		}
+		return err == nil
+	}); err != nil {
+		return notEnded(ctx, fmt.Errorf("wait for the table: %w", err))
+	}
+	reader, err := eos.NewReader(r.kafka, r.names.Table(), starts)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	for last := map[int32]*eos.Position{}; ; {
+		batches, err := reader.Poll(ctx)
+		if err != nil {
+			return notEnded(ctx, fmt.Errorf("follow the table: %w", err))
+		}
+		for _, b := range batches {
+			for _, rec := range b.Records {
+				if !eos.IsPositionKey(rec.Key) {
+					continue
+				}
+				pos, err := eos.ParsePosition(rec.Value)
+				if err != nil {
+					return fmt.Errorf("position record at %d@%d: %w", b.Partition, rec.Offset, err)
+				}
+				r.takePosition(last[b.Partition], pos)
+				last[b.Partition] = pos
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
+	}
+}
+
+func (r *run) takePosition(before, pos *eos.Position) {
+	input, from := r.rules.Job().Input.Topic, int64(0)
+	if before != nil {
+		from = before.Source(input).Next
+		// Compaction may have taken records before the reader came, never put them in another order.
+		if pos.Seq <= before.Seq || pos.Source(input).Next < from {
+			r.blame(fmt.Errorf("partition %d: commit %d to %d after commit %d to %d", pos.Partition, pos.Seq, pos.Source(input).Next, before.Seq, from))
 		}
 	}
+	r.took(pos.Partition, time.UnixMilli(pos.CommittedMs), pos.Source(input).Next-from, gapMin)
+}
+
+// watchOffsets asks for the group's offsets.
+func (r *run) watchOffsets(ctx context.Context) error {
+	adm, topic, last := kadm.NewClient(r.client), r.rules.Job().Input.Topic, map[int32]int64{}
+	for {
+		if offsets, err := adm.FetchOffsets(ctx, r.names.Group()); err == nil {
+			for partition, o := range offsets[topic] {
+				if o.Err == nil && o.At >= 0 && o.At != last[partition] {
+					r.took(partition, time.Now(), o.At-last[partition], gapMinStock)
+					last[partition] = o.At
+				}
+			}
+		}
+		if pause(ctx, pollEvery) != nil {
+			return nil
+		}
+	}
+}
+
+// took notes a commit of n input records.
+func (r *run) took(partition int32, at time.Time, n int64, least time.Duration) {
+	r.committed.Add(n)
+	r.mu.Lock()
+	before, known := r.commits[partition]
+	r.commits[partition] = at
+	long := known && at.Sub(before) >= least
+	if long {
+		r.gaps = append(r.gaps, gap{partition, before, at})
+	}
+	r.mu.Unlock()
+	if long {
+		r.say("  partition %d commits again after %.1fs", partition, at.Sub(before).Seconds())
+	}
+}
+
+// notEnded drops an error that is only the end of the run.
+func notEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // settled waits until every partition has seen a commit since the last mark.

@@ -160,7 +160,11 @@ func (r *run) faultsUnderLoad(ctx context.Context, p *producer) error {
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer stop()
-	watching.Go(func() { r.watchCommits(ctx) })
+	watching.Go(func() {
+		if err := r.watchCommits(ctx); err != nil {
+			r.blame(err)
+		}
+	})
 	watching.Go(func() { r.progress(ctx, p) })
 	injected := make(chan error, 1)
 	go func() {
