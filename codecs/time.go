@@ -21,7 +21,7 @@ func ParseTime(text []byte) (ms int64, err error) {
 		return ms, nil
 	}
 	t, err := time.Parse(time.RFC3339Nano, string(text))
-	if err != nil {
+	if err != nil || !isRFC3339(text) {
 		return 0, fmt.Errorf("%w: %.40q is not RFC 3339", ErrTime, text)
 	}
 	ms = t.UnixMilli()
@@ -62,6 +62,21 @@ func parseUTC(b []byte) (ms int64, ok bool) {
 		return 0, false
 	}
 	return (daysFromCivil(year, month, day)*86400+hour*3600+minute*60+second)*1000 + fraction, true
+}
+
+// isRFC3339 refuses what package time lets pass beyond it: an hour of one digit, a comma before the fraction, and zones
+// of 24 hours or 60 minutes.
+func isRFC3339(b []byte) bool {
+	if len(b) < 20 || b[13] != ':' || b[19] == ',' {
+		return false
+	}
+	if b[len(b)-1] == 'Z' {
+		return true
+	}
+	zone := b[len(b)-5:]
+	hours, ok1 := digits(zone[:2])
+	minutes, ok2 := digits(zone[3:])
+	return ok1 && ok2 && hours <= 23 && minutes <= 59
 }
 
 func digits(b []byte) (n int64, ok bool) {
