@@ -120,12 +120,13 @@ func (v *viewReader) get(ctx context.Context, ids []string) (*ops.GetReport, err
 	return report, nil
 }
 
-// escapeID writes every byte of an ID that could mean something in a path as %XX, dots too.
+// escapeID writes every byte of an ID that could mean something in a path as %XX, and dots where they are all there is.
 func escapeID(id string) string {
 	var b strings.Builder
+	dots := id != "." && id != ".."
 	for i := range len(id) {
 		switch c := id[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.' && dots:
 			b.WriteByte(c)
 		default:
 			fmt.Fprintf(&b, "%%%02X", c)

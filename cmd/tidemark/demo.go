@@ -117,6 +117,7 @@ func (d *demo) write() error {
 	total := int64(bytes.Count(events, []byte("\n")))
 	var mu sync.Mutex
 	done, start := int64(0), time.Now()
+	d.show.tell("writing events ", 0, total)
 	report, err := ops.Produce(d.ctx, ops.ProduceConfig{
 		Kafka: d.conn.kafka, Rules: d.conn.rules,
 		Acked: func(line int64, partition int32, offset int64) {

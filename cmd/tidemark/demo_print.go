@@ -17,8 +17,8 @@ const (
 
 func (d *demo) introduce() {
 	p := newPaper(d.out)
-	p.printf("%s  %s\n", p.bold("tidemark demo "+d.set.name), d.set.title)
-	p.printf("%s\n", p.faint("data: "+d.set.source))
+	p.printf("%s\n  %s\n", p.bold("tidemark demo "+d.set.name), d.set.title)
+	p.printf("  %s\n", p.faint("data: "+d.set.source))
 	p.flush()
 }
 
@@ -64,7 +64,7 @@ func (s *summary) table(telling []*demoState) {
 	s.heading("The most telling of %s %s with a flag, of %s in all", grouped(int64(len(telling))), s.set.ids, grouped(int64(len(s.states))))
 	rows := [][]string{append([]string{s.set.ids, "events"}, append(slices.Clone(s.set.totals), "first event", "last event", "flags")...)}
 	for _, st := range telling[:min(demoRows, len(telling))] {
-		row := []string{cut(s.name(st), 46), grouped(st.Count)}
+		row := []string{cut(s.name(st), 38), grouped(st.Count)}
 		for _, total := range s.set.totals {
 			row = append(row, textOf(st.Totals[total]))
 		}
@@ -129,7 +129,8 @@ func (s *summary) numbers() {
 	s.heading("Numbers")
 	rate := int64(float64(s.events) / s.counting.Seconds())
 	s.printf("  %s written in %s\n", counted(s.events, "event"), short(s.writing))
-	s.printf("  counted in %s, %s: exactly once, through Kafka transactions, until the view answered\n", short(s.counting), counted(rate, "event")+" a second")
+	s.printf("  counted in %s, %s a second, until the view answered; each exactly once\n",
+		short(s.counting), grouped(rate))
 	verdict := fmt.Sprintf("%s of %s IDs equal the independent oracle", grouped(int64(s.equal)), grouped(int64(s.oracle)))
 	if s.different == "" {
 		s.printf("  %s: counts, exact sums, extremes, flags,\n  and the very event that raised each flag\n", s.green(verdict))

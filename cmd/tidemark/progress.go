@@ -71,7 +71,7 @@ func (p *progress) newBar(what string, total int64) *progressbar.ProgressBar {
 	if p.bytes {
 		options = append(options, progressbar.OptionShowBytes(true))
 	} else {
-		options = append(options, progressbar.OptionShowIts())
+		options = append(options, progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"))
 	}
 	if total <= 0 {
 		total = -1
