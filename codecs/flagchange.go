@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
 // flagChangeFormat is the version of the value of a flag change.
@@ -31,7 +32,6 @@ func (c *FlagChange) Encode() (key, value []byte) {
 // DecodeFlagChange reads what Encode wrote: ErrFormat for another version, else ErrMalformed.
 func DecodeFlagChange(value []byte) (*FlagChange, error) {
 	var j struct {
-		Format  int    `json:"format"`
 		ID      string `json:"id"`
 		Flag    string `json:"flag"`
 		Raised  bool   `json:"raised"`
@@ -44,11 +44,23 @@ func DecodeFlagChange(value []byte) (*FlagChange, error) {
 			Rules     string `json:"rules"`
 		} `json:"why"`
 	}
+	var version struct { // read before the rest, which another format may have changed
+		Format *int `json:"format"`
+	}
+	if err := json.Unmarshal(value, &version); err != nil {
+		return nil, fmt.Errorf("flag change: %w: %w", ErrMalformed, err)
+	}
+	switch {
+	case version.Format == nil:
+		return nil, fmt.Errorf("flag change: %w: no format version", ErrMalformed)
+	case *version.Format != flagChangeFormat:
+		return nil, fmt.Errorf("flag change: %w: format %d, this binary knows %d", ErrFormat, *version.Format, flagChangeFormat)
+	}
 	if err := json.Unmarshal(value, &j); err != nil {
 		return nil, fmt.Errorf("flag change: %w: %w", ErrMalformed, err)
 	}
-	if j.Format != flagChangeFormat {
-		return nil, fmt.Errorf("flag change: %w: format %d, this binary knows %d", ErrFormat, j.Format, flagChangeFormat)
+	if !utf8.Valid(value) {
+		return nil, fmt.Errorf("flag change: %w: not UTF-8", ErrMalformed)
 	}
 	ms, err := ParseTime([]byte(j.Why.Time))
 	if err != nil {
