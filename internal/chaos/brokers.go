@@ -43,7 +43,7 @@ func (r *run) doBroker(ctx context.Context, f fault, node *kafkatest.Node) error
 	until := time.NewTimer(f.lasts)
 	defer until.Stop()
 	if err := r.await(ctx, func(ctx context.Context) bool { return r.forgotten(ctx, node.ID) }); err != nil {
-		return fmt.Errorf("Kafka still names broker %d, which was killed: %w", node.ID, err)
+		return fmt.Errorf("broker %d was killed, and Kafka still names it: %w", node.ID, err)
 	}
 	named := time.Since(killed)
 	r.say("  Kafka named broker %d for %.1fs more", node.ID, named.Seconds())
