@@ -15,7 +15,7 @@ type chunkLimits struct {
 }
 
 // chunking is part of what states are: with other limits the same events give other bytes. Tests shrink it.
-var chunking = chunkLimits{tailEntries: 192, chunkEntries: 128, tailBytes: 6 << 10, chunkBytes: 4 << 10}
+var chunking = chunkLimits{tailEntries: 64, chunkEntries: 48, tailBytes: 3 << 10, chunkBytes: 2 << 10}
 
 // A window holds the entries of one windowed total of one ID, in the order (time, arrival). Equal instants are one
 // entry for count, sum, min, max and avg. Where chunks begin and end is decided by the events alone, never by when the
