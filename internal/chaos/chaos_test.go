@@ -87,8 +87,8 @@ func TestPlan_FollowsTheSeedAndHasEveryKind(t *testing.T) {
 			t.Errorf("freeze of %v, within the session timeout of %v", first[i].lasts, cfg.Session)
 		}
 	}
-	if len(kinds) != 4 {
-		t.Errorf("kinds %v, want 4", maps.Keys(kinds))
+	if len(kinds) != 7 {
+		t.Errorf("kinds %v, want 7", maps.Keys(kinds))
 	}
 	cfg.Seed = 8
 	other := plan(&cfg)

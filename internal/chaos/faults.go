@@ -115,23 +115,50 @@ func (r *run) victim(ctx context.Context, choice int, idle bool) (*slot, error) 
 func (r *run) do(ctx context.Context, f fault, s *slot) error {
 	switch f.kind {
 	case kindFreeze:
-		return r.freeze(ctx, f, s)
+		return errors.Join(s.signal(syscall.SIGSTOP), r.thaw(ctx, f, s))
+	case kindFreezeIn:
+		return errors.Join(s.order(orderStop, f.step(commitSteps)), r.thaw(ctx, f, s), r.thawAgain(ctx, s))
 	case kindMore:
 		s.wanted.Store(true)
 		return s.start(r.endedByItself(s))
-	case kindFewer:
+	}
+	if err := r.putDown(ctx, f, s); err != nil {
+		return err
+	}
+	if f.kind == kindFewer {
 		s.wanted.Store(false)
+		return nil
 	}
-	sig := syscall.SIGKILL
-	if f.kind == kindTerm || f.kind == kindFewer {
-		sig = syscall.SIGTERM
+	if f.kind == kindFreezeTakeover {
+		r.say("  %s starts again, to freeze at %q", s.task.Instance, f.step(takeoverSteps))
+		return errors.Join(s.order(orderStop, f.step(takeoverSteps)), s.start(r.endedByItself(s)), r.thaw(ctx, f, s), r.thawAgain(ctx, s))
 	}
-	if err := s.end(sig, stopWithin); err != nil {
+	if err := pause(ctx, f.lasts); err != nil {
+		return nil
+	}
+	r.mark(markRestart)
+	r.say("  %s starts again", s.task.Instance)
+	return s.start(r.endedByItself(s))
+}
+
+// step is one of the steps, by the fault's seed.
+func (f *fault) step(steps []string) string { return steps[f.seed%uint64(len(steps))] }
+
+// putDown ends the process as the fault has it, and does to its local state what belongs to the fault.
+func (r *run) putDown(ctx context.Context, f fault, s *slot) error {
+	var err error
+	switch f.kind {
+	case kindTerm, kindFewer, kindFreezeTakeover:
+		err = s.end(syscall.SIGTERM, stopWithin)
+	case kindKillIn:
+		err = s.killItself(ctx, f.step(commitSteps))
+	default:
+		err = s.end(syscall.SIGKILL, stopWithin)
+	}
+	if err != nil {
 		r.blame(err)
 	}
 	switch f.kind {
-	case kindFewer:
-		return nil
 	case kindForget:
 		if err := s.forget(); err != nil {
 			return fmt.Errorf("delete local state: %w", err)
@@ -143,23 +170,27 @@ func (r *run) do(ctx context.Context, f fault, s *slot) error {
 		}
 		r.say("  %s: %s", s.task.Instance, what)
 	}
-	if err := pause(ctx, f.lasts); err != nil {
-		return nil
-	}
-	r.mark(markRestart)
-	r.say("  %s starts again", s.task.Instance)
-	return s.start(r.endedByItself(s))
+	return nil
 }
 
-func (r *run) freeze(ctx context.Context, f fault, s *slot) error {
-	if err := s.signal(syscall.SIGSTOP); err != nil {
-		return err
-	}
+// thaw lets a frozen process go on when it is time.
+func (r *run) thaw(ctx context.Context, f fault, s *slot) error {
 	if err := pause(ctx, f.lasts); err != nil {
 		return nil // the end of the run kills it
 	}
 	r.mark(markThaw)
 	r.say("  %s thaws", s.task.Instance)
+	return s.signal(syscall.SIGCONT)
+}
+
+// thawAgain makes sure that an order to stop that was not reached in time is never obeyed, or undone.
+func (r *run) thawAgain(ctx context.Context, s *slot) error {
+	if err := s.order("", ""); err != nil {
+		return err
+	}
+	if err := pause(ctx, time.Second); err != nil {
+		return nil
+	}
 	return s.signal(syscall.SIGCONT)
 }
 

@@ -7,13 +7,16 @@ import (
 
 // The kinds of faults.
 const (
-	kindKill   = "kill -9"
-	kindForget = "kill -9, state deleted"
-	kindDamage = "kill -9, state damaged"
-	kindFreeze = "freeze"
-	kindTerm   = "SIGTERM"
-	kindMore   = "one more processor"
-	kindFewer  = "one processor fewer"
+	kindKill           = "kill -9"
+	kindForget         = "kill -9, state deleted"
+	kindDamage         = "kill -9, state damaged"
+	kindFreeze         = "freeze"
+	kindTerm           = "SIGTERM"
+	kindFreezeIn       = "freeze in a commit"
+	kindKillIn         = "kill -9 in a commit"
+	kindFreezeTakeover = "freeze in a takeover"
+	kindMore           = "one more processor"
+	kindFewer          = "one processor fewer"
 
 	kindLeader      = "broker killed: a leader"
 	kindGroup       = "broker killed: group coordinator"
@@ -40,6 +43,9 @@ type fault struct {
 // kinds are what the configuration allows, in the shares in which they come.
 func kinds(cfg *Config) []string {
 	all := []string{kindKill, kindFreeze, kindTerm, kindKill, kindFreeze, kindForget}
+	if cfg.Subject == Tidemark {
+		all = append(all, kindFreezeIn, kindKillIn, kindFreezeIn, kindFreezeTakeover)
+	}
 	if cfg.Damage {
 		all = append(all, kindDamage)
 	}
@@ -66,7 +72,7 @@ func plan(cfg *Config) []fault {
 		f := fault{kind: next[0], wait: between(cfg.Every*4/10, cfg.Every*16/10), choice: rng.IntN(1 << 20), seed: rng.Uint64()}
 		next = next[1:]
 		switch f.kind {
-		case kindFreeze:
+		case kindFreeze, kindFreezeIn, kindFreezeTakeover:
 			f.lasts = between(cfg.Session*12/10, cfg.Session*22/10)
 		case kindTerm:
 			f.lasts = between(0, cfg.Session)

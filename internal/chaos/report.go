@@ -25,6 +25,8 @@ type Report struct {
 	FlagsAgain    int // changes that were emitted twice
 	OwnEnds       int // processes that ended without having been told to
 	Rebalances    int
+	Obeyed        int             // orders to stop or die at a step
+	Refused       int             // commits that Kafka did not take
 	NamedMax      time.Duration   // for which Kafka still named a killed broker
 	Gaps          map[string]Gaps // in the commits of a partition, by the fault before
 
@@ -51,6 +53,7 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "  IDs that differ %d\n", r.Differ)
 	fmt.Fprintf(w, "  flag changes  %d, emitted twice %d\n", r.FlagChanges, r.FlagsAgain)
 	fmt.Fprintf(w, "  rebalances    %d, ended by itself %d\n", r.Rebalances, r.OwnEnds)
+	fmt.Fprintf(w, "  stopped or killed at a step %d, commits that Kafka refused %d\n", r.Obeyed, r.Refused)
 	for _, kind := range slices.Sorted(maps.Keys(r.Gaps)) {
 		g := r.Gaps[kind]
 		fmt.Fprintf(w, "  commit gaps after %s: %d, p50 %.1fs, max %.1fs\n", kind, g.N, g.P50.Seconds(), g.Max.Seconds())

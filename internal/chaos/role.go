@@ -30,6 +30,7 @@ type task struct {
 	Job       string
 	Instance  string
 	Dir       string
+	Orders    string // a file: see orders
 	SessionMs int64
 }
 
@@ -73,6 +74,8 @@ func (t *task) runTidemark(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	o := &orders{path: t.Orders, log: log}
+	o.listen()
 	session := time.Duration(t.SessionMs) * time.Millisecond
 	p, err := processor.New(processor.Config{
 		Rules:    rs,
@@ -80,7 +83,7 @@ func (t *task) runTidemark(ctx context.Context, log *slog.Logger) error {
 		StateDir: t.Dir,
 		Instance: t.Instance,
 		Logger:   log,
-		Unit:     eos.Config{SessionTimeout: session},
+		Unit:     eos.Config{SessionTimeout: session, Trace: o.at},
 	})
 	if err != nil {
 		return err

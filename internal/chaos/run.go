@@ -1,10 +1,12 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -28,8 +30,12 @@ const (
 	progressEvery = 5 * time.Second
 )
 
-// generation is that of the group, as Goka logs it.
-var generation = regexp.MustCompile(`setup generation (\d+)`)
+var (
+	// generation is that of the group, as Goka logs it.
+	generation = regexp.MustCompile(`setup generation (\d+)`)
+	// refusedCommit is a commit that Kafka did not take, as the unit of work logs it.
+	refusedCommit = regexp.MustCompile(`cause="(opening )?commit: |msg="final commit did not succeed`)
+)
 
 // run is one run.
 type run struct {
@@ -81,13 +87,15 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 		}))
 		r.slots[i].wanted.Store(i < cfg.Processors)
 	}
+	// An order may reach a child before it listens; ignored signals are inherited.
+	signal.Ignore(syscall.SIGUSR1)
 	defer func() { err = errors.Join(err, r.killAll()) }()
 	err = r.work(ctx)
 	r.report.Took = time.Since(r.begun)
 	return r.report, errors.Join(err, r.keep())
 }
 
-// keep writes down what was wrong, and counts the rebalances, of which only the processors' logs tell.
+// keep writes down what was wrong, and counts what only the processors' logs tell.
 func (r *run) keep() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,6 +109,8 @@ func (r *run) keep() error {
 				r.report.Rebalances = max(r.report.Rebalances, n)
 			}
 		}
+		r.report.Obeyed += bytes.Count(log, []byte("msg="+obeying))
+		r.report.Refused += len(refusedCommit.FindAll(log, -1))
 	}
 	if len(r.report.Blames) == 0 {
 		return nil

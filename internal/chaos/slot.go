@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,9 @@ import (
 
 	"github.com/tidemark/tidemark/internal/child"
 )
+
+// orderWithin is the patience with an order's step; commits come many times a second.
+const orderWithin = 2 * time.Second
 
 // slot is the place of one processor: an instance name, a state directory and a log, and one process after the other.
 type slot struct {
@@ -36,7 +40,7 @@ type life struct {
 }
 
 func newSlot(dir string, t task) *slot {
-	t.Dir = filepath.Join(dir, t.Instance)
+	t.Dir, t.Orders = filepath.Join(dir, t.Instance), filepath.Join(dir, t.Instance+".orders")
 	return &slot{task: t, log: filepath.Join(dir, t.Instance+".log")}
 }
 
@@ -135,3 +139,32 @@ func (s *slot) end(sig syscall.Signal, patience time.Duration) error {
 
 // forget removes the local state; the slot must be down.
 func (s *slot) forget() error { return os.RemoveAll(s.task.Dir) }
+
+// order has the process obey at the step, or at nothing any more where what is empty.
+func (s *slot) order(what, step string) error {
+	if what == "" {
+		return errors.Join(os.Remove(s.task.Orders), s.signal(syscall.SIGUSR1))
+	}
+	return errors.Join(os.WriteFile(s.task.Orders, []byte(what+" at "+step), 0o644), s.signal(syscall.SIGUSR1))
+}
+
+// killItself has the process kill itself at the step, and kills it where it does not come by the step.
+func (s *slot) killItself(ctx context.Context, step string) error {
+	s.mu.Lock()
+	l := s.life
+	s.meant = true
+	s.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	if err := s.order(orderKill, step); err != nil {
+		return err
+	}
+	ctx, stop := context.WithTimeout(ctx, orderWithin)
+	defer stop()
+	select {
+	case <-l.ended:
+	case <-ctx.Done():
+	}
+	return errors.Join(s.end(syscall.SIGKILL, stopWithin), s.order("", ""))
+}
