@@ -24,6 +24,8 @@ type Config struct {
 	// ProcessorsMax, when it is more, has processors come and go for good, between 1 and so many.
 	ProcessorsMax int
 	Damage        bool // local state gets damaged
+	// Only, if it names kinds of faults, leaves the others out.
+	Only []string
 
 	Partitions int
 	IDs        int
@@ -51,6 +53,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("chaos: no subject %q", c.Subject)
 	case c.Faults < 0 || c.Events < 1 || c.Processors < 1 || c.Partitions < 1 || c.IDs < 1:
 		return fmt.Errorf("chaos: numbers must be positive")
+	case len(kinds(c)) == 0:
+		return fmt.Errorf("chaos: no kind of fault is left of %q", c.Only)
 	case c.Events/c.IDs >= 1<<15:
 		return fmt.Errorf("chaos: %d events are too many for %d IDs: sums of hashes must stay below 1<<64", c.Events, c.IDs)
 	}

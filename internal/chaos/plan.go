@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -54,6 +55,9 @@ func kinds(cfg *Config) []string {
 	}
 	if cfg.Cluster != nil && len(cfg.Cluster.Nodes) > 2 {
 		all = append(all, kindLeader, kindGroup, kindTransaction, kindController)
+	}
+	if len(cfg.Only) > 0 {
+		all = slices.DeleteFunc(all, func(kind string) bool { return !slices.Contains(cfg.Only, kind) })
 	}
 	return all
 }

@@ -24,6 +24,10 @@ func main() {
 	flag.IntVar(&cfg.Processors, "processors", cfg.Processors, "processors")
 	flag.IntVar(&cfg.ProcessorsMax, "processors-max", 0, "have processors come and go, between 1 and so many")
 	flag.BoolVar(&cfg.Damage, "damage", false, "damage local state")
+	flag.Func("only", "a kind of fault, such as \"kill -9\"; may be repeated (default all kinds)", func(kind string) error {
+		cfg.Only = append(cfg.Only, kind)
+		return nil
+	})
 	flag.IntVar(&cfg.Partitions, "partitions", cfg.Partitions, "partitions of the input")
 	flag.IntVar(&cfg.IDs, "ids", cfg.IDs, "IDs")
 	flag.DurationVar(&cfg.Session, "session", cfg.Session, "session timeout of the consumer group")
