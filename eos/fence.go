@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -142,19 +143,43 @@ func (u *Unit) fenceOwner(ctx context.Context, owner string) error {
 
 // liveInstances are the client ids of the group's members.
 func (a *admin) liveInstances(ctx context.Context, group string) (map[string]bool, error) {
-	groups, err := a.adm.DescribeGroups(ctx, group)
+	g, err := a.describeGroup(ctx, group)
 	if err != nil {
-		return nil, fmt.Errorf("describe group %s: %w", group, err)
+		return nil, err
 	}
 	live := map[string]bool{}
-	g := groups[group]
-	if g.Err != nil && !errors.Is(g.Err, kerr.GroupIDNotFound) {
-		return nil, fmt.Errorf("describe group %s: %w", group, g.Err)
-	}
 	for _, m := range g.Members {
 		live[m.ClientID] = true
 	}
 	return live, nil
+}
+
+// members are the ids of the group's members of one client id.
+func (a *admin) members(ctx context.Context, group, clientID string) ([]string, error) {
+	g, err := a.describeGroup(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, m := range g.Members {
+		if m.ClientID == clientID {
+			ids = append(ids, m.MemberID)
+		}
+	}
+	return ids, nil
+}
+
+// describeGroup answers a group without members where there is none.
+func (a *admin) describeGroup(ctx context.Context, group string) (kadm.DescribedGroup, error) {
+	groups, err := a.adm.DescribeGroups(ctx, group)
+	if err != nil {
+		return kadm.DescribedGroup{}, fmt.Errorf("describe group %s: %w", group, err)
+	}
+	g := groups[group]
+	if g.Err != nil && !errors.Is(g.Err, kerr.GroupIDNotFound) {
+		return g, fmt.Errorf("describe group %s: %w", group, g.Err)
+	}
+	return g, nil
 }
 
 // fence takes over a transactional.id for no other purpose than to end what its holder left open.

@@ -55,7 +55,9 @@ func (g *group) Consume(ctx context.Context, topics []string, handler sarama.Con
 	}()
 	defer func() { <-drained }()
 	defer g.closeInner()
-	if err := g.unit.waitForSlot(ctx); err != nil {
+	if g.unit.cfg.weak.noSlot {
+		g.unit.log.Debug("not looking for another of the same name")
+	} else if err := g.unit.waitForSlot(ctx); err != nil {
 		g.unit.setFatal(err)
 		return err
 	}
@@ -78,7 +80,11 @@ func (g *group) Consume(ctx context.Context, topics []string, handler sarama.Con
 			continue
 		}
 		g.unit.setTrouble(err)
-		if stop := g.unit.forGood(err, &failures); stop != nil {
+		stop := g.unit.forGood(err, &failures)
+		if stop == nil {
+			stop = g.unit.twin(ctx, err, h.member, &failures)
+		}
+		if stop != nil {
 			g.unit.setFatal(stop)
 			return stop
 		}
@@ -133,11 +139,35 @@ func (u *Unit) waitForSlot(ctx context.Context) error {
 		case !live[u.cfg.Instance]:
 			return nil
 		case time.Now().After(deadline):
-			return fmt.Errorf("%w: a live member of group %s is called %q; stop it, or give this one another --instance", ErrInstanceTaken, u.cfg.Names.Group(), u.cfg.Instance)
+			return u.taken()
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(250 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func (u *Unit) taken() error {
+	return fmt.Errorf("%w: a live member of group %s is called %q; stop it, or give this one another --instance", ErrInstanceTaken, u.cfg.Names.Group(), u.cfg.Instance)
+}
+
+// twin answers ErrInstanceTaken where a session was fenced again and again by another live member of the
+// same name: two that started at once saw no other, and would fence each other for ever. The member with
+// the lesser id goes on.
+func (u *Unit) twin(ctx context.Context, err error, own string, failures *attempts) error {
+	if own == "" || !errors.Is(err, kerr.ProducerFenced) && !errors.Is(err, kerr.InvalidProducerEpoch) && !errors.Is(err, kerr.InvalidProducerIDMapping) {
+		return nil
+	}
+	ids, err := u.admin.members(ctx, u.cfg.Names.Group(), u.cfg.Instance)
+	if err != nil {
+		u.log.Info("asking for the group's members", "cause", err)
+		return nil
+	}
+	for _, id := range ids {
+		if id < own && failures.at("twin") >= failuresMax {
+			return u.taken()
 		}
 	}
 	return nil
@@ -215,11 +245,13 @@ type sessionHandler struct {
 	unit    *Unit
 	goka    sarama.ConsumerGroupHandler
 	session *session
+	member  string
 	cause   error // why the membership's generation ended
 }
 
 // Setup opens the session, then lets Goka make its partition processors, whose tables are recovered.
 func (h *sessionHandler) Setup(gs sarama.ConsumerGroupSession) error {
+	h.member = gs.MemberID()
 	s, err := h.unit.openSession(gs)
 	if err != nil {
 		h.cause = context.Cause(gs.Context())

@@ -106,7 +106,6 @@ func TestProtect_GoingOnAfterACommitInDoubtLosesRecords(t *testing.T) {
 	w := newWorld(t, kafkatest.Shared(t), 2)
 	u, stop, c := uncertain(t, w, false, weakness{goOn: true})
 	eventually(t, time.Minute, "cut off", func() bool { return c.cuts.Load() > 0 })
-	<-u.currentSession().done
 	_ = stop()
 	u, stop = w.run(w.config("a", t.TempDir()))
 	w.caughtUp(u)

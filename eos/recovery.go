@@ -23,7 +23,7 @@ func (s *session) recover(ctx context.Context, claimed []int32) error {
 	if err != nil {
 		return err
 	}
-	s.tableID = ids[u.cfg.Names.Table()]
+	s.topicIDs, s.tableID = ids, ids[u.cfg.Names.Table()]
 	offsets, err := u.stableOffsets(ctx, topics, claimed)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ type session struct {
 	unit     *Unit
 	member   member
 	tableID  [16]byte
+	topicIDs map[string][16]byte // of table, input and loop
 	producer *producers
 	parts    map[int32]*partition
 	ordered  []*partition
@@ -94,7 +96,38 @@ func (u *Unit) openSession(gs sarama.ConsumerGroupSession) (_ *session, err erro
 
 func (s *session) run() {
 	defer close(s.done)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		s.watchTopics(s.ctx)
+	}()
+	defer func() { <-watched }()
 	s.commitLoop(s.ctx)
+}
+
+// watchTopics ends the session when one of its topics is made again. Setup would see that, but a consumer
+// that asks by name goes on in the new topic where the old one ended, if there is that much in it.
+func (s *session) watchTopics(ctx context.Context) {
+	tick := time.NewTicker(s.unit.cfg.topicsEvery)
+	defer tick.Stop()
+	names := slices.Collect(maps.Keys(s.topicIDs))
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		ids, err := s.unit.admin.topicIDs(ctx, names...)
+		if err != nil && ctx.Err() == nil {
+			s.unit.log.Warn("looking whether the topics are the same", "cause", err)
+		}
+		for topic, id := range ids {
+			if id != s.topicIDs[topic] {
+				s.fail(Stop(ErrRecreated, "give the job a new name so that it computes its state anew from the new topic",
+					"topic %s was deleted and created again while the job was running", topic))
+			}
+		}
+	}
 }
 
 // fail ends the session and forbids its final commit; the first reason counts. A session whose context

@@ -67,7 +67,8 @@ type Config struct {
 	// Trace, if set, is called at each step of a commit and of a takeover; tests crash and freeze there.
 	Trace func(step string)
 
-	weak weakness
+	topicsEvery time.Duration // how often a session looks whether its topics are still the same (default 10 s)
+	weak        weakness
 }
 
 // weakness switches protections off, for the tests that show what each is for. No other code can.
@@ -76,6 +77,7 @@ type weakness struct {
 	noFence      bool // dead owners are left alone
 	noStable     bool // offsets that an open transaction may change are believed
 	flushFirst   bool // LevelDB is written before EndTxn
+	noSlot       bool // a live instance of the same name is not looked for at the start
 	goOn         bool // a session goes on after a commit of unknown outcome
 }
 
@@ -103,6 +105,7 @@ func (c *Config) setDefaults() {
 	set(&c.SessionTimeout, 6*time.Second)
 	set(&c.TransactionTimeout, 10*time.Second)
 	set(&c.LocalStateMaxAge, 24*time.Hour)
+	set(&c.topicsEvery, 10*time.Second)
 	if c.PendingBytesMax == 0 {
 		c.PendingBytesMax = 64 << 20
 	}
