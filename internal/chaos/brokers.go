@@ -22,9 +22,9 @@ func (r *run) beginBroker(ctx context.Context, n int, f fault, begin func(func()
 		}
 	}
 	node, err := r.nodeOf(ctx, f.kind)
-	if err != nil {
+	if err = errors.Join(err, r.settled(ctx)); err != nil {
 		r.broker.Unlock()
-		return fmt.Errorf("%s: which one: %w", f.kind, err)
+		return fmt.Errorf("before %s: %w", f.kind, err)
 	}
 	r.mark(f.kind)
 	r.say("fault %d: %s: %d (pid %d) for %v", n, f.kind, node.ID, node.PID(), f.lasts.Round(time.Millisecond))

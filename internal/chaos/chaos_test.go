@@ -22,7 +22,7 @@ func short(t *testing.T, subject string, change func(*Config)) *Report {
 	var out bytes.Buffer
 	cfg := Defaults()
 	cfg.Brokers, cfg.Name, cfg.Subject = kafkatest.Shared(t), kafkatest.TopicName(t), subject
-	cfg.Faults, cfg.Events, cfg.IDs, cfg.Every = 8, 10_000, 300, 3*time.Second
+	cfg.Faults, cfg.Events, cfg.IDs, cfg.Every = 10, 10_000, 300, 2500*time.Millisecond
 	change(&cfg)
 	cfg.Seed, cfg.Out = uint64(time.Now().UnixNano()), &out
 	dir, err := os.MkdirTemp("", "tidemark-chaos-")
@@ -53,7 +53,9 @@ func TestTidemark_IsExactThroughKillsFreezesAndRestarts(t *testing.T) {
 	if !r.OK() {
 		t.Errorf("lost %d, doubled %d, %d of %d IDs differ, flag changes twice %d; want none: %v", r.Lost, r.Doubled, r.Differ, r.IDs, r.FlagsAgain, r.Blames[0])
 	}
-	want := map[string]int{kindKill: 2, kindForget: 1, kindFreeze: 2, kindTerm: 1}
+	want := map[string]int{
+		kindKill: 2, kindForget: 1, kindFreeze: 2, kindTerm: 1, kindFreezeIn: 2, kindKillIn: 1, kindFreezeTakeover: 1,
+	}
 	for kind, n := range want {
 		if r.Faults[kind] < n {
 			t.Errorf("%d faults of kind %q, want %d", r.Faults[kind], kind, n)

@@ -36,11 +36,6 @@ func (r *run) inject(ctx context.Context) error {
 
 // begin begins a fault when its victim may have it.
 func (r *run) begin(ctx context.Context, n int, f fault, begin func(func() error)) error {
-	if r.cfg.Settle {
-		if err := r.settled(ctx); err != nil {
-			return err
-		}
-	}
 	switch f.kind {
 	case kindLeader, kindGroup, kindTransaction, kindController:
 		return r.beginBroker(ctx, n, f, begin)
@@ -49,6 +44,10 @@ func (r *run) begin(ctx context.Context, n int, f fault, begin func(func() error
 	}
 	s, err := r.victim(ctx, f.choice, f.kind == kindMore)
 	if err != nil {
+		return err
+	}
+	if err := r.settled(ctx); err != nil {
+		s.op.Unlock()
 		return err
 	}
 	r.mark(f.kind)
