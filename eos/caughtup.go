@@ -2,6 +2,7 @@ package eos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -30,7 +31,7 @@ func (u *Unit) lastDeliverable(ctx context.Context, topic string) (map[int32]int
 	}
 	targets := map[int32]int64{}
 	for p, span := range spans {
-		last, ok, err := LastDeliverable(ctx, u.cfg.Kafka, topic, p, span)
+		last, ok, err := u.lastOf(ctx, topic, p, span)
 		if err != nil {
 			return nil, fmt.Errorf("find the end of %s/%d: %w", topic, p, err)
 		}
@@ -39,6 +40,24 @@ func (u *Unit) lastDeliverable(ctx context.Context, topic string) (map[int32]int
 		}
 	}
 	return targets, nil
+}
+
+// lastOf is LastDeliverable for a log whose start moves: the loop is trimmed while it is looked at.
+func (u *Unit) lastOf(ctx context.Context, topic string, p int32, span Span) (int64, bool, error) {
+	for {
+		last, ok, err := LastDeliverable(ctx, u.cfg.Kafka, topic, p, span)
+		if !errors.Is(err, ErrTruncated) {
+			return last, ok, err
+		}
+		spans, endsErr := u.admin.ends(ctx, topic)
+		if endsErr != nil {
+			return 0, false, endsErr
+		}
+		if spans[p].Start <= span.Start {
+			return 0, false, err
+		}
+		span = spans[p]
+	}
 }
 
 func (u *Unit) waitCommitted(ctx context.Context, topic string, targets map[int32]int64) error {

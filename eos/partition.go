@@ -71,9 +71,24 @@ type source struct {
 
 func newPartition(id int32, disk *ownedDisk, cfg *Config, cacheBytesMax int64) *partition {
 	p := &partition{id: id, disk: disk, handler: cfg.NewHandler(id)}
-	p.table = newTable(cfg.Codec, disk.disk, cacheBytesMax)
+	p.table = newTable(judgingCodec{cfg.Codec, disk.disk}, disk.disk, cacheBytesMax)
 	p.work.p = p
 	return p
+}
+
+// judgingCodec marks local state as damaged where a value in it does not decode: the next session builds
+// it again from Kafka, and only what does not decode there either stops the unit.
+type judgingCodec struct {
+	Codec
+	disk *Disk
+}
+
+func (c judgingCodec) Decode(key string, base []byte, read func([]byte) ([]byte, error)) (any, error) {
+	v, err := c.Codec.Decode(key, base, read)
+	if err != nil {
+		c.disk.MarkDamaged(fmt.Sprintf("the value of %q does not decode: %v", key, err))
+	}
+	return v, err
 }
 
 func (p *partition) source(topic string) *source {
