@@ -394,20 +394,6 @@ func (z *Decimal) Int64() (int64, bool) {
 	return scaleUp(r.coef, r.exp)
 }
 
-// Within tells whether the number has at most digits digits before the point and decimals behind it.
-func (z *Decimal) Within(digits, decimals int) bool {
-	r := z.reduced()
-	n, exp := 0, r.exp
-	if r.big != nil {
-		n, exp = int(r.big.NumDigits()), r.big.Exponent
-	} else if r.coef != 0 {
-		n = len(strconv.AppendUint(nil, magnitude(r.coef), 10))
-	} else {
-		return true
-	}
-	return n+int(exp) <= digits && -int(exp) <= decimals
-}
-
 // AppendText appends the number in plain notation, without trailing zeros and without -0.
 func (z *Decimal) AppendText(dst []byte) []byte {
 	r := z.reduced()
@@ -438,12 +424,6 @@ func appendZeros(dst []byte, n int) []byte {
 		dst = append(dst, '0')
 	}
 	return dst
-}
-
-// TextLen is the length of AppendText's text.
-func (z *Decimal) TextLen() int {
-	var buf [160]byte
-	return len(z.AppendText(buf[:0]))
 }
 
 // String is AppendText's text.

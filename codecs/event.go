@@ -112,7 +112,14 @@ func (d *EventDecoder) bad(what string) *EventError {
 	return &EventError{ReasonJSON, fmt.Sprintf("%s, at byte %d", what, d.pos)}
 }
 
+// space is small enough to be inlined: mostly there is none.
 func (d *EventDecoder) space() {
+	if d.pos < len(d.data) && d.data[d.pos] <= ' ' {
+		d.spaces()
+	}
+}
+
+func (d *EventDecoder) spaces() {
 	for d.pos < len(d.data) {
 		switch d.data[d.pos] {
 		case ' ', '\t', '\n', '\r':
