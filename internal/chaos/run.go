@@ -142,10 +142,11 @@ func (r *run) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.faultsUnderLoad(ctx, p); err != nil {
+	err = r.faultsUnderLoad(ctx, p)
+	r.report.Events = p.acks.Load()
+	if err != nil {
 		return err
 	}
-	r.report.Events = p.acks.Load()
 	r.say("everything is produced")
 	if err := r.drain(ctx); err != nil {
 		for _, s := range r.slots {
