@@ -1,7 +1,3 @@
-// Command bench measures Tidemark against stock Goka and against reading alone, on one machine and in one run.
-//
-// It starts a broker of its own, fills topics, and runs each contender as a process of its own, in turn, several times
-// over. Every table that comes out is compared, ID by ID, with totals computed beside the production of the events.
 package main
 
 import (

@@ -51,12 +51,15 @@ func changelog(f *figures) float64 { return f.changelog }
 
 // printContest prints medians, and ratios to stock Goka with the same codecs.
 func (b *bench) printContest(ids int, all map[string][]figures) {
-	b.logf("\n%s events, %s IDs, %d partitions: medians of %d rounds; ratios are to %q, within the round\n",
-		thousands(b.events), thousands(ids), partitions, b.rounds, baseline)
+	b.logf("\n%s events, %s IDs, %d partitions: medians of %d rounds; ratios are to %q, within the round; machine load %s\n",
+		thousands(b.events), thousands(ids), partitions, b.rounds, baseline, loadText())
 	b.logf("%-27s %10s %6s %11s %12s %6s %9s %12s  %s", "", "events/s", "ratio", "from start", "us CPU/event", "ratio", "peak MiB",
 		"changelog B", "totals")
 	for _, c := range contenders {
 		runs := all[c.name]
+		if len(runs) == 0 {
+			continue
+		}
 		b.logf("%-27s %10s %6.2f %11s %12.2f %6.2f %9.0f %12.1f  %s", c.name,
 			thousands(int(medianOf(runs, perSecond))), ratio(runs, all[baseline], perSecond),
 			thousands(int(medianOf(runs, fromStart))),
@@ -114,6 +117,16 @@ func memoryText() string {
 		return "unknown memory"
 	}
 	return fmt.Sprintf("%.0f GiB", float64(kib)/(1<<20))
+}
+
+// loadText is the load average of the last minute: above the number of cores plus one, somebody else was at work.
+func loadText() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	one, _, _ := strings.Cut(string(text), " ")
+	return one
 }
 
 // procField finds "name : value" in a file of the kernel's.
