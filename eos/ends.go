@@ -37,12 +37,13 @@ type tail struct {
 
 func (u *Unit) refreshEnd(ctx context.Context, p *partition, topic string, span Span) error {
 	p.mu.Lock()
-	src := p.source(topic)
-	next, seen, running := src.next, src.tail, p.running
-	p.mu.Unlock()
-	if !running {
+	if !p.running { // its sources are still being placed, without the lock
+		p.mu.Unlock()
 		return nil
 	}
+	src := p.source(topic)
+	next, seen := src.next, src.tail
+	p.mu.Unlock()
 	switch {
 	case seen.lso == span.LSO:
 	case next < span.LSO && next == seen.next:
