@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	hotRate    = 1000 // events/s of the paced part
-	hotSeconds = 10
+	hotRate       = 1000 // events/s of the paced part
+	hotSecondsMax = 10
 )
 
 // hotBacklog is how many times the window the backlog is.
@@ -37,19 +37,19 @@ type hotFigures struct {
 // full each event adds an entry and ends one.
 type hotRun struct{ fill, backlog, paced stream }
 
-func newHotRun(entries int) hotRun {
+func newHotRun(entries, seconds int) hotRun {
 	s := func(seed uint64, events, first int) stream {
 		return stream{Events: events, IDs: 1, Seed: seed, StepMs: 1000, FirstStep: int64(first)}
 	}
 	return hotRun{
 		fill: s(2, entries, 0), backlog: s(3, hotBacklog*entries, entries),
-		paced: s(4, hotRate*hotSeconds, (1+hotBacklog)*entries),
+		paced: s(4, hotRate*min(hotSecondsMax, seconds), (1+hotBacklog)*entries),
 	}
 }
 
 // hot measures one ID with as many entries in its only window as configured: first over a backlog, then at a steady rate.
 func (b *bench) hot(ctx context.Context) (f hotFigures, err error) {
-	run := newHotRun(b.hotEntries)
+	run := newHotRun(b.hotEntries, b.seconds)
 	t := task{
 		Role: "tidemark", Brokers: b.c.kafka.Brokers, Topic: b.unique("events"), Job: b.unique("job"),
 		Dir: filepath.Join(b.dir, "hot"),
