@@ -227,9 +227,10 @@ func (p *partition) status() PartitionStatus {
 		Partition: p.id, State: "recovering", Position: p.committed, HighWater: map[string]int64{},
 		Recovered: p.recovered, RecoverEnd: p.recoverEnd, Rebuilt: strings.TrimSpace(p.disk.disk.Rebuilt()),
 	}
-	if p.running {
-		st.State = "running"
+	if !p.running { // its sources are still being placed, without the lock
+		return st
 	}
+	st.State = "running"
 	for _, src := range p.sources {
 		st.HighWater[src.topic] = src.highWater
 	}
