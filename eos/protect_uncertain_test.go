@@ -104,10 +104,10 @@ func TestProtect_ACommitInDoubtIsGivenUpAndReadBack(t *testing.T) {
 // Control: the session goes on with what it has in memory.
 func TestProtect_GoingOnAfterACommitInDoubtLosesRecords(t *testing.T) {
 	w := newWorld(t, kafkatest.Shared(t), 2)
-	u, stop, c := uncertain(t, w, false, weakness{goOn: true})
+	_, stop, c := uncertain(t, w, false, weakness{goOn: true})
 	eventually(t, time.Minute, "cut off", func() bool { return c.cuts.Load() > 0 })
 	_ = stop()
-	u, stop = w.run(w.config("a", t.TempDir()))
+	u, stop := w.run(w.config("a", t.TempDir()))
 	w.caughtUp(u)
 	if err := stop(); err != nil {
 		t.Errorf("stop: %v", err)
