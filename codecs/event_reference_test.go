@@ -284,6 +284,10 @@ func randomDocument(r *rand.Rand, b []byte, depth int) []byte {
 	case kind < 7:
 		text([]string{`"x"`, `""`, `"a\"b\\\/\b\f\n\r\t"`, `"\uD83D\uDE00"`, `"日本"`, `"\u0000"`, `"\uFFFF"`, `"` + strings.Repeat("z", 300) + `"`})
 	case kind < 9:
+		if r.IntN(25) == 0 {
+			text([]string{"1e34", "-1e-41", "1E999999999"})
+			break
+		}
 		text([]string{"0", "-0", "1.50", "-12e3", "1E+2", "9223372036854775808", "1e33", "1e-40", "0.1e-39", strings.Repeat("1", 34) + ".0"})
 	default:
 		text([]string{"true", "false", "null"})
@@ -311,7 +315,7 @@ func TestEventDecoder_AgreesWithEncodingJSONOnDocumentsAndMutations(t *testing.T
 	seed := uint64(time.Now().UnixNano())
 	r := rand.New(rand.NewPCG(seed, 5))
 	accepted, refused := 0, map[string]int{}
-	for range 8_000 {
+	for range 3_000 {
 		data := randomDocument(r, nil, 0)
 		for range 3 {
 			if err := checkEvent(data); err != nil {

@@ -77,7 +77,7 @@ func TestState_IsTheMessageOfTheDefinition(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	r := rand.New(rand.NewPCG(seed, 8))
 	md := prototest.Message(t, prototest.Load(t, "tidemark.proto"), "State")
-	for range 2_000 {
+	for range 600 {
 		want := randomState(r)
 		b := want.AppendBinary(nil, testSchema)
 		m := prototest.Same(t, md, b)

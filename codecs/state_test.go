@@ -101,7 +101,7 @@ func TestState_ComesBackAndIsOneEncoding(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	r := rand.New(rand.NewPCG(seed, 6))
 	var got State // used again, as a reader does
-	for range 5_000 {
+	for range 2_000 {
 		want := randomState(r)
 		prefix := []byte("before")
 		b := want.AppendBinary(prefix, testSchema)
