@@ -1,6 +1,7 @@
 package eos
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -69,4 +70,28 @@ func TestUnit_AnIdleTableKeepsItsLocalStateYoung(t *testing.T) {
 		t.Errorf("an idle table went from %d values to %d, want position records alone", before, after)
 	}
 	w.check()
+}
+
+func TestConfig_TimesThatMakeNoSenseAreRefused(t *testing.T) {
+	good := Config{
+		Kafka: &Kafka{Brokers: []string{"127.0.0.1:1"}}, Names: Names{Job: "j"}, Input: "in", Instance: "a", Dir: t.TempDir(),
+		Codec: sumCodec{}, NewHandler: sumHandler(Names{Job: "j"}),
+	}
+	for name, change := range map[string]func(*Config){
+		"":                    func(*Config) {},
+		"linger":              func(c *Config) { c.Linger = -1 },
+		"age of local state":  func(c *Config) { c.LocalStateMaxAge = -time.Hour },
+		"session timeout":     func(c *Config) { c.SessionTimeout = time.Nanosecond },
+		"transaction timeout": func(c *Config) { c.TransactionTimeout = -time.Second },
+	} {
+		cfg := good
+		change(&cfg)
+		u, err := New(cfg)
+		if (err != nil) != (name != "") || err != nil && !strings.Contains(err.Error(), name) {
+			t.Errorf("%q: error = %v", name, err)
+		}
+		if u != nil {
+			_ = u.Close()
+		}
+	}
 }

@@ -113,6 +113,8 @@ func (g *group) lastWord(h *sessionHandler) error {
 // error. An unstable offset is one that an open transaction hides, of a dead member or our own.
 func (g *group) recoverFrom(ctx context.Context, err error, topics []string) {
 	if errors.Is(err, sarama.ErrUnstableOffsetCommit) {
+		ctx, cancel := context.WithTimeout(ctx, g.unit.cfg.TransactionTimeout)
+		defer cancel()
 		if err := g.unit.fenceAll(ctx, topics); err != nil {
 			g.unit.log.Warn("fencing dead owners", "cause", err)
 		}
@@ -129,12 +131,15 @@ func (g *group) recoverFrom(ctx context.Context, err error, topics []string) {
 // waitForSlot refuses an instance name that a live member of the group has. An earlier life of this
 // very instance leaves the group after the session timeout at the latest, so it is waited for.
 func (u *Unit) waitForSlot(ctx context.Context) error {
-	deadline := time.Now().Add(2 * u.cfg.SessionTimeout)
+	deadline, said := time.Now().Add(2*u.cfg.SessionTimeout), ""
 	for ctx.Err() == nil {
 		live, err := u.admin.liveInstances(ctx, u.cfg.Names.Group())
 		switch {
 		case err != nil:
-			u.log.Warn("asking for the group's members", "cause", err)
+			if said != err.Error() {
+				said = err.Error()
+				u.log.Warn("asking for the group's members", "cause", err)
+			}
 			deadline = time.Now().Add(2 * u.cfg.SessionTimeout)
 		case !live[u.cfg.Instance]:
 			return nil

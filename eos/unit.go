@@ -75,6 +75,7 @@ type Config struct {
 type weakness struct {
 	noGeneration bool // offsets are committed without the member's generation
 	noFence      bool // dead owners are left alone
+	lateFence    bool // dead owners are left alone until recovery
 	noStable     bool // offsets that an open transaction may change are believed
 	flushFirst   bool // LevelDB is written before EndTxn
 	noSlot       bool // a live instance of the same name is not looked for at the start
@@ -139,6 +140,10 @@ func (c *Config) validate() error {
 		return errors.New("eos: instance and state directory are needed")
 	case c.Codec == nil || c.NewHandler == nil:
 		return errors.New("eos: codec and handler are needed")
+	case min(c.Linger, c.CatchUpLinger) < 0:
+		return errors.New("eos: a linger is negative")
+	case min(c.SessionTimeout, c.TransactionTimeout, c.LocalStateMaxAge, c.topicsEvery) < time.Millisecond:
+		return errors.New("eos: session timeout, transaction timeout and age of local state are a millisecond at least")
 	}
 	return nil
 }
