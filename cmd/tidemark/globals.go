@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +79,9 @@ func (g *globals) kafka(rs *rules.RuleSet) (*eos.Kafka, error) {
 	for i, b := range k.Brokers {
 		if k.Brokers[i] = strings.TrimSpace(b); k.Brokers[i] == "" {
 			return nil, usagef("--brokers has an empty address in %q", strings.Join(g.Brokers, ","))
+		}
+		if _, _, err := net.SplitHostPort(k.Brokers[i]); err != nil {
+			return nil, usagef("broker %q: want HOST:PORT, such as localhost:9092", k.Brokers[i])
 		}
 	}
 	var err error

@@ -68,12 +68,12 @@ func (s *shell) runUntilCaughtUp() {
 
 func try(t *testing.T, in string, args ...string) done {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var out, errs bytes.Buffer
 	code := run(ctx, args, stdio{strings.NewReader(in), &out, &errs})
 	if ctx.Err() != nil {
-		t.Fatalf("%q did not end within a minute\n%s", args, errs.String())
+		t.Fatalf("%q did not end within five minutes\n%s", args, errs.String())
 	}
 	return done{code, out.String(), errs.String()}
 }
@@ -125,11 +125,14 @@ func TestRun_UsageErrorsAreOneLineThatNamesTheMend(t *testing.T) {
 		{[]string{"produce", "--job", job, "--brokers", "127.0.0.1:1", "/no/such/file"}, exitUser, "/no/such/file"},
 		{[]string{"view", "--job", job, "--brokers", "127.0.0.1:1"}, exitEnvironment, "127.0.0.1:1"},
 	} {
-		d := try(t, "", c.args...)
-		d.wants(t, strings.Join(c.args, " "), c.code, "", c.err)
-		if strings.Count(d.err, "\n") != 1 {
-			t.Errorf("%q says %q; want one line", c.args, d.err)
-		}
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			t.Parallel()
+			d := try(t, "", c.args...)
+			d.wants(t, strings.Join(c.args, " "), c.code, "", c.err)
+			if strings.Count(d.err, "\n") != 1 {
+				t.Errorf("%q says %q; want one line", c.args, d.err)
+			}
+		})
 	}
 }
 
