@@ -21,7 +21,7 @@ import (
 // globals are the flags of every verb.
 type globals struct {
 	Job      string   `short:"j" placeholder:"FILE" env:"TIDEMARK_JOB" help:"The job file."`
-	Brokers  []string `short:"b" placeholder:"HOST:PORT,…" env:"TIDEMARK_BROKERS" help:"Kafka brokers to begin with; 'brokers:' in the job file does the same."`
+	Brokers  []string `short:"b" placeholder:"HOST:PORT" env:"TIDEMARK_BROKERS" help:"Kafka brokers to begin with; 'brokers:' in the job file does the same."`
 	Embedded bool     `help:"Use the embedded broker, whose data lies in ./.tidemark. It is for one machine, and for trying."`
 
 	TLS     bool   `group:"tls" help:"Speak TLS with the brokers, with the system's certificate authorities."`
