@@ -3,25 +3,27 @@ package eos
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// table is one partition's values in memory: decoded, bounded, with the dirty ones in order of their
-// first change since the last cut. Reads see changed values, then cached ones, then LevelDB, which
-// holds committed data alone. It is guarded by the partition's lock.
+// table is one partition's values in memory: decoded, bounded, with the dirty ones listed. Reads see changed values, then
+// cached ones, then LevelDB, which holds committed data alone. It is guarded by the partition's lock.
 //
-// The cache has two generations: when the young one is half the budget, it becomes the old one. What
-// is dirty, or cut but not yet flushed, survives every turn, for LevelDB does not have it yet.
+// The cache has two generations. What is used goes to the young one; when the budget is full, the old one loses entries at
+// random, and when that is empty, the young one becomes the old one. What is dirty, or cut but not yet flushed, is never
+// dropped, for LevelDB does not have it yet; back-pressure bounds that (Config.PendingBytesMax).
 type table struct {
 	codec Codec
 	disk  *Disk
 
 	young, old  map[string]*entry
-	youngBytes  int64
+	bytes       int64 // of both generations
 	budgetBytes int64
+	evictBytes  int64 // at which entries are dropped
 
 	dirty      []*entry
 	dirtyBytes int64
@@ -41,7 +43,7 @@ type entry struct {
 const entryOverheadBytes = 160
 
 func newTable(codec Codec, disk *Disk, budgetBytes int64) *table {
-	return &table{codec: codec, disk: disk, young: map[string]*entry{}, old: map[string]*entry{}, budgetBytes: budgetBytes}
+	return &table{codec: codec, disk: disk, young: map[string]*entry{}, old: map[string]*entry{}, budgetBytes: budgetBytes, evictBytes: budgetBytes}
 }
 
 func (t *table) get(key string) (any, error) {
@@ -91,7 +93,7 @@ func (t *table) find(key string) *entry {
 	e := t.old[key]
 	if e != nil {
 		delete(t.old, key)
-		t.insert(e)
+		t.young[key] = e
 	}
 	return e
 }
@@ -99,7 +101,11 @@ func (t *table) find(key string) *entry {
 func (t *table) add(key string, value any) *entry {
 	e := &entry{key: key, value: value}
 	e.bytes = t.weigh(e)
-	t.insert(e)
+	if t.bytes+e.bytes > t.evictBytes {
+		t.evict() // before e is in, which may not be dirty yet
+	}
+	t.young[key] = e
+	t.bytes += e.bytes
 	return e
 }
 
@@ -107,38 +113,39 @@ func (t *table) weigh(e *entry) int64 {
 	return entryOverheadBytes + int64(len(e.key)) + t.codec.MemoryBytes(e.value)
 }
 
-func (t *table) insert(e *entry) {
-	if t.youngBytes+e.bytes > t.budgetBytes/2 && len(t.young) > 0 {
-		t.turn()
+// evict makes room for a thirty-second part of the budget. Where it cannot, because too much is dirty, it is tried again when
+// as much has been added.
+func (t *table) evict() {
+	room := t.budgetBytes / 32
+	if len(t.old) == 0 {
+		t.old, t.young = t.young, map[string]*entry{}
 	}
-	t.young[e.key] = e
-	t.youngBytes += e.bytes
-}
-
-// turn drops the old generation but for what LevelDB does not have yet.
-func (t *table) turn() {
-	dropped := t.old
-	t.old, t.young, t.youngBytes = t.young, map[string]*entry{}, 0
-	for _, e := range dropped {
+	for key, e := range t.old {
+		if t.bytes <= t.budgetBytes-room {
+			break
+		}
+		delete(t.old, key)
 		if e.dirty || e.cut > t.flushedSeq {
-			t.young[e.key] = e
-			t.youngBytes += e.bytes
+			t.young[key] = e
+		} else {
+			t.bytes -= e.bytes
 		}
 	}
+	t.evictBytes = max(t.budgetBytes, t.bytes+room)
 }
 
-// cut encodes every dirty value once, in order of first change, and begins a new list of them.
+// cut encodes every dirty value once, in order of the keys, and begins a new list of them. LevelDB takes what comes in order
+// in two thirds of the time.
 func (t *table) cut(write func(key, value []byte)) error {
 	t.cutSeq++
+	slices.SortFunc(t.dirty, func(a, b *entry) int { return strings.Compare(a.key, b.key) })
 	for i, e := range t.dirty {
 		if err := t.codec.Encode(e.key, e.value, write); err != nil {
 			return fmt.Errorf("encode state %q: %w", e.key, err)
 		}
 		e.dirty, e.cut = false, t.cutSeq
 		bytes := t.weigh(e) // it may have grown since it was weighed
-		if t.young[e.key] == e {
-			t.youngBytes += bytes - e.bytes
-		}
+		t.bytes += bytes - e.bytes
 		e.bytes = bytes
 		t.dirty[i] = nil
 	}
@@ -152,8 +159,8 @@ type arena struct{ block []byte }
 const arenaBlockBytes = 256 << 10
 
 func (a *arena) copy(b []byte) []byte {
-	if b == nil {
-		return nil
+	if len(b) == 0 {
+		return b[:0:0] // nothing is another thing than null
 	}
 	if len(b) > cap(a.block)-len(a.block) {
 		a.block = make([]byte, 0, max(arenaBlockBytes, len(b)))
