@@ -12,6 +12,11 @@ import (
 // "Deliverable" leaves out markers and aborted records at the tail, at which no consumer ever arrives.
 func (u *Unit) WaitCaughtUp(ctx context.Context) error {
 	for _, topic := range []string{u.cfg.Input, u.cfg.Names.Loop()} {
+		if topic != u.cfg.Input {
+			if err := u.waitStable(ctx, topic); err != nil {
+				return err
+			}
+		}
 		targets, err := u.lastDeliverable(ctx, topic)
 		if err != nil {
 			return err
@@ -21,6 +26,35 @@ func (u *Unit) WaitCaughtUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// waitStable returns once no transaction is open below what the topic holds now. The markers of a commit are written one
+// by one: the group's offsets can be committed to the eye while what the same commit wrote into the loop is still hidden.
+func (u *Unit) waitStable(ctx context.Context, topic string) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var first map[int32]Span
+	for {
+		spans, err := u.admin.ends(ctx, topic)
+		if err != nil {
+			return err
+		}
+		if first == nil {
+			first = spans
+		}
+		stable := true
+		for p, span := range spans {
+			stable = stable && span.LSO >= first[p].HW
+		}
+		if stable {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
 }
 
 // lastDeliverable answers, for each partition that has any record, the offset after its last one.

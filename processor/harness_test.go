@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -90,15 +91,9 @@ func (j *job) try(change func(*Config)) error {
 	}
 	p, err := New(cfg)
 	if err != nil {
-		j.t.Fatalf("new: %v", err)
-	}
-	if err := p.Run(ctx); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
-		j.t.Fatalf("not caught up in time")
-	}
-	return nil
+	return errors.Join(p.Run(ctx), ctx.Err())
 }
 
 // mustRun runs one processor until it is caught up and answers its metrics.
