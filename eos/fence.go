@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -73,6 +76,40 @@ func (u *Unit) fenceAll(ctx context.Context, topics []string) error {
 		owners[owner] = true
 	}
 	return u.fenceDead(ctx, owners)
+}
+
+// fencingStrategy is a balance strategy that first fences the owners whom the plan leaves out. The group's
+// leader asks for the plan when all members have joined again, so who is missing is out of the group; and
+// nobody has fetched offsets yet. Sarama does that before Setup, and where an open transaction hides them it
+// tries for a second in vain, and the takeover costs another join (sarama: offset_manager.go,
+// fetchInitialOffset).
+type fencingStrategy struct {
+	sarama.BalanceStrategy
+	unit *Unit
+}
+
+// fencePatience bounds what the fencing may add to a rebalance when a coordinator is away.
+const fencePatience = 2 * time.Second
+
+// Plan is the strategy's own. A failure to fence is no reason to have none: recovery fences again.
+func (f fencingStrategy) Plan(members map[string]sarama.ConsumerGroupMemberMetadata, topics map[string][]int32) (sarama.BalanceStrategyPlan, error) {
+	if u := f.unit; !u.cfg.weak.lateFence {
+		u.fenceMissing(topics)
+	}
+	return f.BalanceStrategy.Plan(members, topics)
+}
+
+func (u *Unit) fenceMissing(topics map[string][]int32) {
+	ctx, cancel := context.WithTimeout(context.Background(), fencePatience)
+	defer cancel()
+	names := slices.Sorted(maps.Keys(topics))
+	offsets, err := u.admin.fetchOffsets(ctx, u.cfg.Names.Group(), names, topics[u.cfg.Input], false)
+	if err == nil {
+		err = u.fenceDead(ctx, ownersOf(offsets))
+	}
+	if err != nil {
+		u.log.Info("fencing dead owners before the plan", "cause", err)
+	}
 }
 
 // ownersOf are the owners that the offsets name.

@@ -46,7 +46,7 @@ func (u *Unit) saramaConfig() (*sarama.Config, error) {
 		return nil, err
 	}
 	cfg.ClientID = u.cfg.Instance
-	cfg.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.StrictCopartitioningStrategy}
+	cfg.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{fencingStrategy{goka.StrictCopartitioningStrategy, u}}
 	cfg.Consumer.Group.Session.Timeout = u.cfg.SessionTimeout
 	cfg.Consumer.Group.Heartbeat.Interval = u.cfg.SessionTimeout / 4
 	cfg.Consumer.Fetch.Default = 4 << 20

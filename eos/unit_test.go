@@ -91,6 +91,10 @@ func newWorld(t *testing.T, brokers []string, partitions int32) *world {
 		if _, err := adm.CreateTopic(t.Context(), partitions, 1, config, topic); err != nil {
 			t.Fatalf("create %s: %v", topic, err)
 		}
+		eventually(t, time.Minute, "leaders of "+topic, func() bool {
+			_, err := Ends(t.Context(), w.cl, topic)
+			return err == nil
+		})
 	}
 	return w
 }
