@@ -4,13 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
 // WaitCaughtUp returns once the group, in all its members, has committed every record of the input that
 // was deliverable when it was called, and then every record of the loop that these were re-keyed to.
 // "Deliverable" leaves out markers and aborted records at the tail, at which no consumer ever arrives.
+// It waits for this member's first session too: before that nothing has checked the offsets, rules and topics.
 func (u *Unit) WaitCaughtUp(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-u.opened.ch:
+	}
 	for _, topic := range []string{u.cfg.Input, u.cfg.Names.Loop()} {
 		if topic != u.cfg.Input {
 			if err := u.waitStable(ctx, topic); err != nil {
@@ -26,6 +33,12 @@ func (u *Unit) WaitCaughtUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// opened is closed with the first session that was opened.
+type opened struct {
+	once sync.Once
+	ch   chan struct{}
 }
 
 // waitStable returns once no transaction is open below what the topic holds now. The markers of a commit are written one

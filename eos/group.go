@@ -265,6 +265,7 @@ func (h *sessionHandler) Setup(gs sarama.ConsumerGroupSession) error {
 	h.session = s
 	h.unit.publish(s)
 	h.unit.setTrouble(nil)
+	h.unit.opened.once.Do(func() { close(h.unit.opened.ch) })
 	return h.goka.Setup(gs)
 }
 

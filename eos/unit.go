@@ -155,6 +155,7 @@ type Unit struct {
 	log     *slog.Logger
 	admin   *admin
 	batches batchRegistry
+	opened  opened
 
 	mu      sync.Mutex // guards the fields below
 	disks   map[int32]*ownedDisk
@@ -175,6 +176,7 @@ func New(cfg Config) (*Unit, error) {
 	}
 	u := &Unit{cfg: cfg, log: cfg.Logger, admin: adm, disks: map[int32]*ownedDisk{}}
 	u.batches.init()
+	u.opened.ch = make(chan struct{})
 	return u, nil
 }
 

@@ -1,0 +1,196 @@
+package processor
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemark/tidemark/eos"
+	"github.com/tidemark/tidemark/internal/kafkatest"
+	"github.com/tidemark/tidemark/rules"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// stopCase is something done to a job between two runs.
+type stopCase struct {
+	name  string
+	do    func(j *job, adm *kadm.Client)
+	fault string // in the fault of the fail-stop; "" means that the job goes on
+	mend  string // in its mend
+}
+
+var stopCases = []stopCase{
+	{name: "nothing", do: func(*job, *kadm.Client) {}},
+	{
+		name: "offsets set back", fault: "offsets were changed from outside", mend: "set the offset back to",
+		do: func(j *job, adm *kadm.Client) { j.setOffsets(adm, -1) },
+	},
+	{
+		name: "offsets set forward", fault: "offsets were changed from outside", mend: "set the offset back to",
+		do: func(j *job, adm *kadm.Client) { j.setOffsets(adm, 1) },
+	},
+	{name: "group deleted, as when its offsets expire", do: func(j *job, adm *kadm.Client) {
+		_, err := adm.DeleteGroup(j.t.Context(), j.names.Group())
+		j.must("delete the group", err)
+	}},
+	{name: "offsets of the input deleted", do: func(j *job, adm *kadm.Client) {
+		topics := kadm.TopicsSet{}
+		topics.Add(j.input(), 0, 1)
+		resp, err := adm.DeleteOffsets(j.t.Context(), j.names.Group(), topics)
+		j.must("delete offsets", errors.Join(err, resp.Error()))
+	}},
+	{name: "comments and order in the job file", do: func(j *job, _ *kadm.Client) {
+		j.change("name: ", "# the same\nname: ")
+	}},
+	{
+		name: "another rule", fault: "was made by rules", mend: "needs a new name, or a new generation",
+		do: func(j *job, _ *kadm.Client) { j.change(">= 10", ">= 11") },
+	},
+	{
+		name: "input made again", fault: "deleted and created again", mend: "new name",
+		do: func(j *job, adm *kadm.Client) { j.remake(adm, j.input(), 2) },
+	},
+	{
+		name: "loop made again", fault: "deleted and created again", mend: "new name",
+		do: func(j *job, adm *kadm.Client) {
+			j.remake(adm, j.names.Loop(), 2, "retention.ms=-1", "max.message.bytes=16777216")
+		},
+	},
+	{
+		name: "table made again", fault: "the table was deleted", mend: "restore the table",
+		do: func(j *job, adm *kadm.Client) {
+			j.remake(adm, j.names.Table(), 2, "cleanup.policy=compact", "delete.retention.ms=604800000")
+		},
+	},
+	{
+		name: "table deleted", fault: "the table was deleted", mend: "restore the table",
+		do: func(j *job, adm *kadm.Client) { j.remove(adm, j.names.Table()) },
+	},
+	{
+		name: "table of other partitions", fault: "partitions", mend: "partitions",
+		do: func(j *job, adm *kadm.Client) {
+			j.remake(adm, j.names.Table(), 3, "cleanup.policy=compact", "delete.retention.ms=604800000")
+		},
+	},
+	{
+		name: "input grown", fault: "partitions", mend: "partitions",
+		do: func(j *job, adm *kadm.Client) {
+			_, err := adm.CreatePartitions(j.t.Context(), 2, j.input())
+			j.must("add partitions", err)
+		},
+	},
+	{
+		name: "table not compacted", fault: "cleanup.policy", mend: "cleanup.policy",
+		do: func(j *job, adm *kadm.Client) {
+			_, err := adm.AlterTopicConfigs(j.t.Context(), []kadm.AlterConfig{{Name: "cleanup.policy", Value: kadm.StringPtr("delete")}}, j.names.Table())
+			j.must("alter the table", err)
+		},
+	},
+	{
+		name: "input truncated below the position", fault: "records were deleted before they were counted", mend: "retention",
+		do: func(j *job, adm *kadm.Client) {
+			j.mustWrite(j.mustClient(), j.ones(40)...)
+			ends, err := adm.ListEndOffsets(j.t.Context(), j.input())
+			j.must("ends", err)
+			_, err = adm.DeleteRecords(j.t.Context(), ends.Offsets())
+			j.must("delete records", err)
+		},
+	},
+}
+
+func (j *job) must(what string, err error) {
+	j.t.Helper()
+	if err != nil {
+		j.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func (j *job) input() string { return j.rules.Job().Input.Topic }
+
+// ones are events of value 1, spread over ten IDs.
+func (j *job) ones(n int) []*kgo.Record {
+	var out []*kgo.Record
+	for i := range n {
+		id := fmt.Sprint("id-", i%10)
+		out = append(out, &kgo.Record{Key: []byte(id), Value: event(id, "1", "")})
+	}
+	return out
+}
+
+// setOffsets moves the group's offsets of the input as an operator's tools do it.
+func (j *job) setOffsets(adm *kadm.Client, by int64) {
+	j.t.Helper()
+	was, err := adm.FetchOffsets(j.t.Context(), j.names.Group())
+	j.must("fetch offsets", err)
+	var to kadm.Offsets
+	was.Each(func(o kadm.OffsetResponse) {
+		if o.Topic == j.input() {
+			to.Add(kadm.Offset{Topic: o.Topic, Partition: o.Partition, At: o.At + by, LeaderEpoch: -1})
+		}
+	})
+	resp, err := adm.CommitOffsets(j.t.Context(), j.names.Group(), to)
+	j.must("set offsets", errors.Join(err, resp.Error()))
+}
+
+// change makes the job file say something else.
+func (j *job) change(from, to string) {
+	rs, err := rules.Load([]byte(strings.ReplaceAll(strings.Replace(countJob, from, to, 1), "NAME", j.names.Job)))
+	j.must("load", err)
+	j.rules = rs
+}
+
+func (j *job) remove(adm *kadm.Client, topic string) {
+	j.t.Helper()
+	_, err := adm.DeleteTopic(j.t.Context(), topic)
+	j.must("delete "+topic, err)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		topics, err := adm.ListTopics(j.t.Context(), topic)
+		j.must("list topics", err)
+		if !topics.Has(topic) {
+			return
+		}
+		if time.Now().After(deadline) {
+			j.t.Fatalf("%s is still there", topic)
+		}
+	}
+}
+
+func (j *job) remake(adm *kadm.Client, topic string, partitions int32, configs ...string) {
+	j.t.Helper()
+	j.remove(adm, topic)
+	kafkatest.MustTopic(j.t, j.kafka.Brokers, topic, partitions, configs...)
+}
+
+func TestProcessor_StopsAtWhatWouldBreakAGuarantee(t *testing.T) {
+	brokers := kafkatest.Shared(t)
+	for _, c := range stopCases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			j := mustJob(t, brokers, countJob, 2)
+			j.mustWrite(j.mustClient(), j.ones(100)...)
+			j.mustRun()
+			c.do(j, kadm.NewClient(j.mustClient()))
+			if c.fault == "" {
+				j.mustWrite(j.mustClient(), j.ones(100)...)
+				j.mustRun()
+				for id, st := range j.table() {
+					if st.Count != 20 || j.total(st, "sum") != "20" {
+						t.Errorf("%s: got %+v, want 20 events", id, st)
+					}
+				}
+				return
+			}
+			err := j.try(nil)
+			var stop *eos.FailStop
+			if !errors.As(err, &stop) {
+				t.Fatalf("got %v, want a fail-stop", err)
+			}
+			if !strings.Contains(stop.Fault, c.fault) || !strings.Contains(stop.Mend, c.mend) {
+				t.Errorf("got fault %q, mend %q, want them to name %q and %q", stop.Fault, stop.Mend, c.fault, c.mend)
+			}
+		})
+	}
+}
