@@ -8,22 +8,34 @@ import (
 // RefreshEnds looks up how far the sources of the owned partitions reach, for Status. A consumer learns of that only with
 // the records it gets: not that an open transaction holds more back, and not that the tail is but markers and aborted
 // records, at which it would seem to wait for ever. The tail is read only where nothing has moved since the call before.
+//
+// It is a *FailStop where input and loop no longer have the same number of partitions: somebody added some, and keys live
+// elsewhere since.
 func (u *Unit) RefreshEnds(ctx context.Context) error {
+	input, err := u.admin.ends(ctx, u.cfg.Input)
+	if err != nil {
+		return err
+	}
+	loop, err := u.admin.ends(ctx, u.cfg.Names.Loop())
+	if err != nil {
+		return err
+	}
+	if len(input) != len(loop) {
+		return failStop(fmt.Sprintf("input %s has %d partitions now, but the job was made for %d", u.cfg.Input, len(input), len(loop)),
+			"partitions cannot be taken away again: give the job a new name so that it computes its state anew over all partitions")
+	}
 	u.mu.Lock()
 	s := u.session
 	u.mu.Unlock()
 	if s == nil {
 		return nil
 	}
-	for _, topic := range []string{u.cfg.Input, u.cfg.Names.Loop()} {
-		spans, err := u.admin.ends(ctx, topic)
-		if err != nil {
+	for _, p := range s.ordered {
+		if err := u.refreshEnd(ctx, p, u.cfg.Input, input[p.id]); err != nil {
 			return err
 		}
-		for _, p := range s.ordered {
-			if err := u.refreshEnd(ctx, p, topic, spans[p.id]); err != nil {
-				return err
-			}
+		if err := u.refreshEnd(ctx, p, u.cfg.Names.Loop(), loop[p.id]); err != nil {
+			return err
 		}
 	}
 	return nil

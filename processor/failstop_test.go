@@ -194,3 +194,23 @@ func TestProcessor_StopsAtWhatWouldBreakAGuarantee(t *testing.T) {
 		})
 	}
 }
+
+// A producer that hashes over more partitions than the job was made for puts every key elsewhere.
+func TestProcessor_StopsWhenTheInputGrowsUnderIt(t *testing.T) {
+	j := mustJob(t, kafkatest.Shared(t), countJob, 2)
+	j.mustWrite(j.mustClient(), j.ones(100)...)
+	r := j.mustStart()
+	r.waitLevel("before")
+	_, err := kadm.NewClient(j.mustClient()).CreatePartitions(t.Context(), 1, j.input())
+	j.must("add a partition", err)
+	select {
+	case err := <-r.done:
+		var stop *eos.FailStop
+		if !errors.As(err, &stop) || !strings.Contains(stop.Fault, "partitions") || stop.Mend == "" {
+			t.Errorf("got %v, want a fail-stop that names the partitions", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it went on")
+		r.stop()
+	}
+}

@@ -19,20 +19,24 @@ const (
 func (p *Processor) watch(ctx context.Context) error {
 	var regular sync.WaitGroup
 	defer regular.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	regular.Go(func() { p.every(ctx, loopTrimInterval, "trimming the loop topic", p.unit.TrimLoop) })
-	regular.Go(func() { p.every(ctx, endsInterval, "looking up the ends of the sources", p.unit.RefreshEnds) })
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	regular.Go(func() {
+		cancel(p.every(ctx, loopTrimInterval, "trimming the loop topic", p.unit.TrimLoop))
+	})
+	regular.Go(func() {
+		cancel(p.every(ctx, endsInterval, "looking up the ends of the sources", p.unit.RefreshEnds))
+	})
 	if !p.cfg.UntilCaughtUp {
 		<-ctx.Done()
-		return nil
+		return stopOf(ctx)
 	}
 	for {
 		err := p.unit.WaitCaughtUp(ctx)
 		var stop *eos.FailStop
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return stopOf(ctx)
 		case err == nil:
 			p.log.Info("caught up: every input record that was there at the start is committed")
 			return nil
@@ -41,18 +45,33 @@ func (p *Processor) watch(ctx context.Context) error {
 		}
 		p.log.Warn("cannot tell yet whether the job is caught up", "cause", err)
 		if !pause(ctx, time.Second) {
-			return nil
+			return stopOf(ctx)
 		}
 	}
 }
 
-// every does it again and again until ctx ends.
-func (p *Processor) every(ctx context.Context, interval time.Duration, what string, do func(context.Context) error) {
+// stopOf is the fail-stop for which ctx ended, nil if there is none.
+func stopOf(ctx context.Context) error {
+	var stop *eos.FailStop
+	if errors.As(context.Cause(ctx), &stop) {
+		return stop
+	}
+	return nil
+}
+
+// every does it again and again until ctx ends, or until it answers a fail-stop, which is the error.
+func (p *Processor) every(ctx context.Context, interval time.Duration, what string, do func(context.Context) error) error {
 	for pause(ctx, interval) {
-		if err := do(ctx); err != nil && ctx.Err() == nil {
+		err := do(ctx)
+		var stop *eos.FailStop
+		switch {
+		case errors.As(err, &stop):
+			return stop
+		case err != nil && ctx.Err() == nil:
 			p.log.Warn(what+"; it is tried again", "cause", err)
 		}
 	}
+	return nil
 }
 
 // pause waits; it tells whether ctx is still alive.
