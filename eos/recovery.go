@@ -12,6 +12,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// diskBufferBytes sizes a partition's memtable and its block cache. Values are cached decoded, so LevelDB is for what is not;
+// twice as much memory made no measurable difference to 200,000 IDs.
+const diskBufferBytes = 16 << 20
+
 // recover makes every claimed partition hold exactly what the group has committed, and checks that
 // positions, topics and rules are the ones that the state was made with. The order matters: dead
 // owners are fenced first, so that offsets and table can no longer change under us; the stable
@@ -72,7 +76,7 @@ func (u *Unit) disk(id int32, tableID [16]byte) (*ownedDisk, error) {
 	disk, err := OpenDisk(dir, DiskID{
 		TableID: tableID, Topic: u.cfg.Names.Table(), Partition: id,
 		Generation: u.cfg.Names.Generation, Digest: u.cfg.Digest, Layout: "processor",
-	}, u.cfg.LocalStateMaxAge, now())
+	}, u.cfg.LocalStateMaxAge, now(), DiskWriteBuffer(diskBufferBytes), DiskCache(diskBufferBytes))
 	if err != nil {
 		return nil, fmt.Errorf("local state of partition %d: %w", id, err)
 	}
