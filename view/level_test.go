@@ -87,7 +87,7 @@ func TestView_RekeyedEventsAgeEveryPartition(t *testing.T) {
 	w.transact(kgo.TryCommit, w.position(1, 1, 0))
 	r.covers(1, w.seq[1])
 	r.levelSince(1, produced)
-	r.neverLevelSince(0, produced) // it did, and the loop is not covered
+	r.neverLevelSince(0, produced)                 // it did, and the loop is not covered
 	w.transact(kgo.TryCommit, w.position(0, 0, 2)) // the event, and the marker before it
 	r.levelSince(0, produced)
 }
