@@ -2,12 +2,17 @@ package eos
 
 import (
 	"encoding/binary"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // openOn leaves a transaction of somebody else open on every partition of a topic, as a marker that comes
@@ -94,6 +99,72 @@ func TestProtect_AnEarlierLifeOfTheSameNameIsFenced(t *testing.T) {
 		}
 		w.check()
 	})
+}
+
+// A process is thrown out of the group after it has read the offsets, and does not hear of it. When it goes on, the
+// table is further than they. That is a takeover like another, and nothing that a person has to mend.
+func TestProtect_AnOwnerThatIsOvertakenInItsRecoveryJoinsAgain(t *testing.T) {
+	w := newWorld(t, startFake(t), 2)
+	w.produce(100, 20)
+	first, stop := w.run(w.config("first", t.TempDir()))
+	w.caughtUp(first)
+	if err := stop(); err != nil {
+		t.Fatalf("stop: %v", err)
+	}
+	cfg := w.config("a", t.TempDir())
+	cfg.SessionTimeout = 4 * time.Minute // so that its heartbeats tell it nothing for a minute
+	var log logText
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	fetched, overtaken := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	cfg.Trace = func(step string) {
+		if step == "offsets fetched" {
+			once.Do(func() {
+				close(fetched)
+				<-overtaken
+			})
+		}
+	}
+	a, stopA := w.run(cfg)
+	<-fetched
+	w.expel(a, "a")
+	heir, stop := w.run(w.config("heir", t.TempDir()))
+	w.produce(100, 20)
+	w.caughtUp(heir)
+	if err := stop(); err != nil {
+		t.Fatalf("stop: %v", err)
+	}
+	close(overtaken)
+	w.produce(100, 20)
+	w.caughtUp(a)
+	if err := stopA(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if !strings.Contains(log.String(), errOvertaken.Error()) {
+		t.Errorf("it was never overtaken; the test shows nothing:\n%s", log.String())
+	}
+	w.check()
+}
+
+// expel throws the members of an instance's name out of the group, as the session timeout does.
+func (w *world) expel(u *Unit, instance string) {
+	w.t.Helper()
+	ids, err := u.admin.members(w.t.Context(), w.names.Group(), instance)
+	if err != nil || len(ids) != 1 {
+		w.t.Fatalf("members called %q: %q, %v; want one", instance, ids, err)
+	}
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Group = w.names.Group()
+	member := kmsg.NewLeaveGroupRequestMember()
+	member.MemberID = ids[0]
+	req.MemberID, req.Members = ids[0], append(req.Members, member)
+	resp, err := req.RequestWith(w.t.Context(), w.cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		w.t.Fatalf("throw %q out of the group: %v", instance, err)
+	}
 }
 
 // Who dies before his first event must still be found by the next owner, so each takeover names the owner at once.
