@@ -9,6 +9,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -166,23 +167,31 @@ func hunt(ctx context.Context, root string, m *mutant) (result, error) {
 // tableHead begins the table in the document that -write names; the table reaches to the document's end.
 const tableHead = "| mutant | what is wrong | caught by | after |\n|---|---|---|---|\n"
 
+// writeTable puts the results into the table. Rows of mutants that were not run stay.
 func writeTable(file string, results []result) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	before, _, ok := strings.Cut(string(text), tableHead)
+	before, table, ok := strings.Cut(string(text), tableHead)
 	if !ok {
 		return fmt.Errorf("%s has no table that begins %q", file, tableHead)
 	}
-	var b strings.Builder
-	b.WriteString(before + tableHead)
+	rows := map[string]string{}
+	for row := range strings.Lines(table) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(row, "| "), " ")
+		rows[name] = row
+	}
 	for _, r := range results {
 		by := "**none**"
 		if r.by != "" {
 			by = "`" + r.by + "`"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.m.name, r.m.wrong, by, r.took.Round(100*time.Millisecond))
+		rows[r.m.name] = fmt.Sprintf("| %s | %s | %s | %s |\n", r.m.name, r.m.wrong, by, r.took.Round(100*time.Millisecond))
 	}
-	return os.WriteFile(file, []byte(b.String()), 0o600)
+	out := before + tableHead
+	for _, name := range slices.Sorted(maps.Keys(rows)) {
+		out += rows[name]
+	}
+	return os.WriteFile(file, []byte(out), 0o600)
 }
