@@ -113,25 +113,39 @@ func (t *table) weigh(e *entry) int64 {
 	return entryOverheadBytes + int64(len(e.key)) + t.codec.MemoryBytes(e.value)
 }
 
-// evict makes room for a thirty-second part of the budget. Where it cannot, because too much is dirty, it is tried again when
-// as much has been added.
+// evict makes room for a thirty-second part of the budget: from the old generation, and where that is not enough, from the
+// young one. Where it cannot, because too much is dirty, it is tried again when as much has been added.
 func (t *table) evict() {
 	room := t.budgetBytes / 32
-	if len(t.old) == 0 {
-		t.old, t.young = t.young, map[string]*entry{}
-	}
-	for key, e := range t.old {
+	for range 2 {
+		if len(t.old) == 0 {
+			t.old, t.young = t.young, map[string]*entry{}
+		}
+		for key, e := range t.old {
+			if t.bytes <= t.budgetBytes-room {
+				break
+			}
+			delete(t.old, key)
+			if e.dirty || e.cut > t.flushedSeq {
+				t.young[key] = e
+			} else {
+				t.bytes -= e.bytes
+			}
+		}
 		if t.bytes <= t.budgetBytes-room {
 			break
 		}
-		delete(t.old, key)
-		if e.dirty || e.cut > t.flushedSeq {
-			t.young[key] = e
-		} else {
-			t.bytes -= e.bytes
-		}
 	}
 	t.evictBytes = max(t.budgetBytes, t.bytes+room)
+}
+
+// flushed notes that LevelDB has every cut up to seq. What could not be dropped before can be now; and values that only grow
+// would never make room otherwise, for no entry is added.
+func (t *table) flushed(seq uint64) {
+	t.flushedSeq = seq
+	if t.bytes > t.budgetBytes {
+		t.evict()
+	}
 }
 
 // cut encodes every dirty value once, in order of the keys, and begins a new list of them. LevelDB takes what comes in order
