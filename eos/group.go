@@ -186,7 +186,6 @@ var neverMended = []error{
 	kerr.ClusterAuthorizationFailed, kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism,
 	sarama.ErrTopicAuthorizationFailed, sarama.ErrGroupAuthorizationFailed, sarama.ErrClusterAuthorizationFailed,
 	sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism, sarama.ErrInvalidSessionTimeout,
-	sarama.ErrInconsistentGroupProtocol,
 }
 
 // forGood answers the error with which the unit has to stop, nil if trying again may help. Fail-stops
@@ -195,6 +194,10 @@ var neverMended = []error{
 func (u *Unit) forGood(err error, failures *attempts) error {
 	if !isTransient(err) {
 		return err
+	}
+	if errors.Is(err, sarama.ErrInconsistentGroupProtocol) { // fencingStrategy.Name
+		return Stop(err, "a changed job file needs a new name, or a new generation of the state",
+			"live members of group %s have other rules than this job file's (%.12s), or are another program's", u.cfg.Names.Group(), u.cfg.Digest)
 	}
 	for _, never := range neverMended {
 		if errors.Is(err, never) {

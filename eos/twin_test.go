@@ -58,3 +58,27 @@ func TestUnit_AnInputMadeAgainWhileItRunsStopsIt(t *testing.T) {
 	}
 	_ = stop()
 }
+
+// One that gets no partition would find no position record to compare its rules with, and would sit in the group until it does.
+func TestUnit_MembersOfOtherRulesNeverShareAGroup(t *testing.T) {
+	onBoth(t, func(t *testing.T, brokers []string) {
+		w := newWorld(t, brokers, 1)
+		a, stopA := w.run(w.config("a", t.TempDir())) // partitions go to members in order of their names
+		w.produce(100, 10)
+		w.caughtUp(a)
+		other := w.config("b", t.TempDir())
+		other.Digest = "d2"
+		b, _ := w.run(other)
+		eventually(t, time.Minute, "the one of other rules stops", func() bool { return b.Err() != nil })
+		var stopped *FailStop
+		if err := b.Err(); !errors.As(err, &stopped) || !strings.Contains(stopped.Fault, "other rules") || !strings.Contains(stopped.Mend, "new name") {
+			t.Errorf("stopped for %v, want a fail-stop that names the rules", err)
+		}
+		w.produce(100, 10)
+		w.caughtUp(a)
+		if err := stopA(); err != nil {
+			t.Errorf("the first one stopped for %v", err)
+		}
+		w.check()
+	})
+}
