@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,6 +84,9 @@ func (g *group) Consume(ctx context.Context, topics []string, handler sarama.Con
 		stop := g.unit.forGood(err, &failures)
 		if stop == nil {
 			stop = g.unit.twin(ctx, err, h.member, &failures)
+		}
+		if stop == nil {
+			stop = g.unit.gone(ctx, err, &failures)
 		}
 		if stop != nil {
 			g.unit.setFatal(stop)
@@ -174,6 +178,32 @@ func (u *Unit) twin(ctx context.Context, err error, own string, failures *attemp
 		if id < own && failures.at("twin") >= failuresMax {
 			return u.taken()
 		}
+	}
+	return nil
+}
+
+// gone answers a FailStop where topics of the job have been missing for longer than a broker that has just started may not know
+// them. Nothing brings them back: one that is made again is another one.
+func (u *Unit) gone(ctx context.Context, err error, failures *attempts) error {
+	unknown := errors.Is(err, ErrUnknownTopic) || errors.Is(err, kerr.UnknownTopicOrPartition) ||
+		errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, sarama.ErrUnknownTopicOrPartition)
+	if !unknown && failures.missing.IsZero() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	n := u.cfg.Names
+	missing, err := u.admin.missing(ctx, u.cfg.Input, n.Table(), n.Loop(), n.Flags(), n.DeadLetters())
+	switch {
+	case err != nil:
+		u.log.Info("asking which topics exist", "cause", err)
+	case len(missing) == 0:
+		failures.missing = time.Time{}
+	case failures.missing.IsZero():
+		failures.missing = time.Now()
+	case time.Since(failures.missing) > missingMax:
+		return Stop(ErrUnknownTopic, "restore the topic; or give the job a new name so that it computes its state anew, or, for flags and dead letters, create it empty with `tidemark topics --create`",
+			"deleted while the job was running: topic %s", strings.Join(missing, ", "))
 	}
 	return nil
 }
@@ -330,8 +360,9 @@ const failuresMax = 3
 
 // attempts counts failures in a row, for backoff and for giving up where no progress is made.
 type attempts struct {
-	n      int
-	places map[string]int // failures at one record; a record that was handled never comes again
+	n       int
+	places  map[string]int // failures at one record; a record that was handled never comes again
+	missing time.Time      // since when a topic has been missing
 }
 
 // reset follows progress. What failed at a record still counts: others may have made the progress.

@@ -82,3 +82,31 @@ func TestUnit_MembersOfOtherRulesNeverShareAGroup(t *testing.T) {
 		w.check()
 	})
 }
+
+func TestUnit_ATopicDeletedWhileItRunsStopsIt(t *testing.T) {
+	onBoth(t, func(t *testing.T, brokers []string) {
+		for _, topic := range []string{"-in", "-table", "-loop", "-flags"} {
+			t.Run(topic, func(t *testing.T) {
+				t.Parallel() // most of it is waiting
+				w := newWorld(t, brokers, 2)
+				w.produce(100, 20)
+				cfg := w.config("a", t.TempDir())
+				cfg.topicsEvery = 50 * time.Millisecond
+				u, stop := w.run(cfg)
+				w.caughtUp(u)
+				if _, err := kadm.NewClient(w.cl).DeleteTopic(t.Context(), w.names.Job+topic); err != nil {
+					t.Fatalf("delete: %v", err)
+				}
+				if topic != "-in" {
+					w.produce(100, 20)
+				}
+				eventually(t, time.Minute, "stop", func() bool { return u.Err() != nil })
+				var stopped *FailStop
+				if err := u.Err(); !errors.As(err, &stopped) || !strings.Contains(stopped.Fault, topic) {
+					t.Errorf("stopped for %v, want a fail-stop that names the topic", err)
+				}
+				_ = stop()
+			})
+		}
+	})
+}
