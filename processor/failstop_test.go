@@ -22,6 +22,9 @@ type stopCase struct {
 	mend  string // in its mend
 }
 
+// tableSettings are those without which a table made by hand is refused for them alone.
+var tableSettings = []string{"cleanup.policy=compact", "delete.retention.ms=604800000", "max.message.bytes=4194304"}
+
 var stopCases = []stopCase{
 	{name: "nothing", do: func(*job, *kadm.Client) {}},
 	{
@@ -62,7 +65,7 @@ var stopCases = []stopCase{
 	{
 		name: "table made again", fault: "the table was deleted", mend: "restore the table",
 		do: func(j *job, adm *kadm.Client) {
-			j.remake(adm, j.names.Table(), 2, "cleanup.policy=compact", "delete.retention.ms=604800000")
+			j.remake(adm, j.names.Table(), 2, tableSettings...)
 		},
 	},
 	{
@@ -72,7 +75,22 @@ var stopCases = []stopCase{
 	{
 		name: "table of other partitions", fault: "partitions", mend: "partitions",
 		do: func(j *job, adm *kadm.Client) {
-			j.remake(adm, j.names.Table(), 3, "cleanup.policy=compact", "delete.retention.ms=604800000")
+			j.remake(adm, j.names.Table(), 3, tableSettings...)
+		},
+	},
+	{
+		name: "dead letters of fewer partitions", fault: "each writes to the one of its number", mend: "kafka-topics --alter",
+		do: func(j *job, adm *kadm.Client) {
+			j.remake(adm, j.names.DeadLetters(), 1, "max.message.bytes=16777216")
+		},
+	},
+	{
+		name: "dead letters with Kafka's own settings", fault: "max.message.bytes=1048588", mend: "kafka-configs --alter",
+		do: func(j *job, adm *kadm.Client) { j.remake(adm, j.names.DeadLetters(), 2) },
+	},
+	{
+		name: "dead letters of more partitions", do: func(j *job, adm *kadm.Client) {
+			j.remake(adm, j.names.DeadLetters(), 3, "max.message.bytes=16777216")
 		},
 	},
 	{
