@@ -118,6 +118,38 @@ totals:
 	}
 }
 
+// Times that are finer than milliseconds are cut down to them, whether they are text or numbers.
+func TestRead_CutsTimesDownToMilliseconds(t *testing.T) {
+	for _, c := range []struct {
+		time, event string
+		want        int64
+		refused     bool
+	}{
+		{"event.t", `{"t":"2017-03-27T13:08:09.1239Z"}`, 1490620089123, false},
+		{"event.t", `{"t":1490620089123.9}`, 1490620089123, false},
+		{"event.t", `{"t":1.4906200891239e12}`, 1490620089123, false},
+		{"event.t", `{"t":"1969-12-31T23:59:59.9999Z"}`, -1, false},
+		{"event.t", `{"t":-0.1}`, -1, false},
+		{"event.t * 1000", `{"t":1490620089.123456}`, 1490620089123, false},
+		{"event.t", `{"t":-62135596800000}`, -62135596800000, false},
+		{"event.t", `{"t":-62135596800000.5}`, 0, true},
+		{"event.t", `{"t":253402300799999.5}`, 253402300799999, false},
+		{"event.t", `{"t":253402300800000}`, 0, true},
+		{"event.t", `{"t":1e33}`, 0, true},
+	} {
+		a := mustLoad(t, "name: times\ninput: {topic: in, time: "+c.time+", max_ahead: 3000000d}\n").NewApplier()
+		_, refusal := a.Read(&Record{Key: []byte("a"), TimestampMs: 1, Value: []byte(c.event)})
+		switch {
+		case c.refused && (refusal == nil || refusal.Reason != ReasonTime):
+			t.Errorf("%s: got %v, want a refusal by time", c.event, refusal)
+		case !c.refused && refusal != nil:
+			t.Errorf("%s: %v", c.event, refusal)
+		case !c.refused && a.TimeMs() != c.want:
+			t.Errorf("%s: got %d, want %d", c.event, a.TimeMs(), c.want)
+		}
+	}
+}
+
 func TestEncode_WritesFewBytesPerCommitOfALargeWindow(t *testing.T) {
 	rs := mustLoad(t, fmt.Sprintf(windowJob, ""))
 	a, st, table := rs.NewApplier(), rs.NewState(), records{}
