@@ -104,17 +104,33 @@ totals:
   area: {sum: event.v * event.v, window: 10s}
 `)
 	a, st := rs.NewApplier(), rs.NewState()
-	for _, v := range []string{"9999999999999999999999999999999999", "0.0000000000000000000001"} {
+	for _, v := range []string{"10000000000000000000000000", "0.00000000000000000000000001"} {
 		_, refusal := tryApply(t, a, st, `{"id":"a","t":1,"v":`+v+`}`)
 		if refusal == nil || refusal.Reason != ReasonRule {
 			t.Errorf("%s: got %v, want a refusal by rule", v, refusal)
 		}
 	}
-	mustApply(t, a, st, `{"id":"a","t":1,"v":0.00000000000000000001}`)
-	mustApply(t, a, st, `{"id":"a","t":2,"v":999999999999999999999999999999}`)
+	mustApply(t, a, st, `{"id":"a","t":1,"v":1e-25}`)
+	mustApply(t, a, st, `{"id":"a","t":2,"v":9999999999999999999999999}`)
 	mustApply(t, a, st, `{"id":"a","t":10002,"v":null}`)
-	if got, want := st.shown(nil)[0].Num.String(), "999999999999999999999999999998000000000000000000000000000001"; got != want {
+	if got, want := st.shown(nil)[0].Num.String(), "99999999999999999999999980000000000000000000000001"; got != want {
 		t.Errorf("sum: got %s, want %s", got, want)
+	}
+}
+
+// A total takes squares of the doubles that programs write with 17 digits, small ones too.
+func TestApply_SumsSquaresOfDoubles(t *testing.T) {
+	rs := mustLoad(t, `
+name: variance
+input: {topic: in, id: event.id, time: event.t, max_ahead: 100000d}
+totals:
+  squares: {sum: event.v * event.v}
+`)
+	a, st := rs.NewApplier(), rs.NewState()
+	mustApply(t, a, st, `{"id":"a","t":1,"v":0.00030000000000000004}`)
+	mustApply(t, a, st, `{"id":"a","t":2,"v":-1.7976931348623157e5}`)
+	if got, want := st.shown(nil)[0].Num.String(), "32317006071.3109999220439596646649240000000000000016"; got != want {
+		t.Errorf("squares: got %s, want %s", got, want)
 	}
 }
 
