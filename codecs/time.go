@@ -7,7 +7,7 @@ import (
 )
 
 // ErrTime says that a text is no time, or one outside the years 0001 to 9999.
-var ErrTime = errors.New("codecs: not a time")
+var ErrTime = errors.New("not a time")
 
 // The times that can be written: years 0001 to 9999, in epoch ms.
 var (

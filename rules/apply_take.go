@@ -7,7 +7,7 @@ import (
 )
 
 // Bounds of a number that a total takes. Every number of an event is inside, and the square of one below 1e25 with at most 25
-// decimals; any product need not be. With them no sum, of however many and in whatever order they come and go, needs
+// decimals; not every product is. With them no sum, of however many and in whatever order they come and go, needs
 // more digits than arithmetic carries: 50 before the point, 50 after it, and 19 for as many events as can be counted.
 const (
 	takenDigitsMax   = 50

@@ -152,7 +152,7 @@ flags:
   t: {when: totals.d}                               #! 13 a condition must be true or false: this is number
   u: {clear: totals.d > 1}                          #! 3 flag u needs when
   v: {when: duration("90") > time - prior.last_time} #! 22 "90" is no duration
-  w: {when: event.a == 12345678901234567890123}     #! 24 this number loses digits
+  w: {when: event.a == 12345678901234567890123}     #! 24 this number loses digits as it is read: write decimal("12345678901234567890123")
   x: {when: 'event.name.matches("(")'}              #! 33 missing closing )
   aa:
     when: |
