@@ -138,6 +138,15 @@ totals:
   r: {sum: [event.v]}             #! 12 must be text
   s: {sum: !x event.v}            #! 12 quote the expression
   t: {sum: }                      #! 12 is empty
+  u:                              #! 3 total u needs one of
+    window: 10x                   #! 13 is no duration
+    when: 1 + 1                   #! 11 a condition must be true or false
+    max_items: x                  #! 16 max_items must be a whole number
+  v:
+    sum: event.v / 2              #! 18 there is no division
+    last: event.v                 #! 5 has both sum and last
+    when: nme == 1                #! 11 unknown name nme
+    grain: 1m                     #! 12 grain needs a window
 flags:
   xa: {when: f(event.a, b) > 1}   #! 25 cut at a comma: quote the expression
   y: {when: totals.dd >= 3}       #! 13 there is no total named dd; did you mean "d"?
@@ -183,7 +192,7 @@ func TestLoad_ReportsEveryFaultWithItsPlace(t *testing.T) {
 		_, words, _ = strings.Cut(comment, " ")
 		want[place{i + 1, column}] = words
 	}
-	want[place{40, 23}] = "quote the expression" // the half that is left before the comma
+	want[place{49, 23}] = "quote the expression" // the half that is left before the comma
 	// A comment inside a block scalar is part of the expression, and CEL has none that begins with #.
 	src = regexpComment.ReplaceAllString(src, "")
 	_, err := Load([]byte(src))
