@@ -281,3 +281,39 @@ flags:
 		st.Encode("x", out.write)
 	})
 }
+
+// check tells as many entries as there can be.
+func TestEntries_BoundsWhatIsKept(t *testing.T) {
+	for _, c := range []struct {
+		keys string
+		want int64
+	}{
+		{"window: 10s, grain: 10s", 3},
+		{"window: 30s, grain: 10s", 7},
+		{"window: 30s", 61},
+	} {
+		for _, late := range []string{"", "5s", "11s"} {
+			input := ""
+			if late != "" {
+				input = ", allowed_lateness: " + late
+			}
+			rs := mustLoad(t, "name: n\ninput: {topic: in, id: event.id, time: event.t, max_ahead: 100000d"+input+"}\ntotals:\n  n: {count: true, "+c.keys+"}\n")
+			a, st, most := rs.NewApplier(), rs.NewState(), int64(0)
+			for second := range 200 {
+				mustApply(t, a, st, fmt.Sprintf(`{"id":"a","t":%d}`, second*1000))
+				kept := int64(0)
+				for _, chunk := range st.tallies[0].win.chunks {
+					kept += int64(len(chunk.times))
+				}
+				most = max(most, kept)
+			}
+			told := rs.totals[0].entries(1)
+			if most > told || most < told-1 {
+				t.Errorf("%s, late by %q: told %d entries, kept %d", c.keys, late, told, most)
+			}
+			if late == "" && told != c.want {
+				t.Errorf("%s: told %d entries, want %d", c.keys, told, c.want)
+			}
+		}
+	}
+}
