@@ -64,7 +64,7 @@ func badCases() []badCase {
 		{name: "bool where a number belongs", reason: "rule", record: value(event("a", `true`, ""))},
 		{name: "object where a number belongs", reason: "rule", record: value(event("a", `{}`, ""))},
 		{name: "list where a scalar belongs", reason: "rule", record: value(event("a", `1`, `,"note":[1]`))},
-		{name: "a state beyond its limit", reason: "state_bytes", record: value(event("a", "1", `,"note":"`+strings.Repeat("n", 950_000)+`"`))},
+		{name: "a state beyond its limit", reason: "state_bytes_max", record: value(event("a", "1", `,"note":"`+strings.Repeat("n", 950_000)+`"`))},
 		{name: "not UTF-8", reason: "utf8", record: raw("{\"id\":\"\xff\",\"value\":1}")},
 		{name: "an encoded surrogate half", reason: "utf8", record: raw("{\"id\":\"\xed\xa0\x80\",\"value\":1}")},
 		{name: "deeply nested", reason: "depth", record: value(event("a", "1", `,"x":`+deep))},

@@ -29,7 +29,7 @@ const (
 	ReasonTime       = "time"
 	ReasonMaxAhead   = "max_ahead"
 	ReasonRule       = "rule"
-	ReasonStateBytes = "state_bytes"
+	ReasonStateBytes = "state_bytes_max"
 )
 
 // IDBytesMax is the length of the longest ID.

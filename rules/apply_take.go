@@ -26,12 +26,12 @@ func (c *contribution) set(kind totalKind, v *codecs.Value) error {
 			}
 			c.val = codecs.Value{Kind: v.Kind, Num: v.Num}
 		default:
-			return fmt.Errorf("%s takes numbers, strings and booleans, not a %s", kind, v.Kind)
+			return fmt.Errorf("%s takes numbers, text and booleans, not %s", kind, kindNames[v.Kind])
 		}
 		return nil
 	}
 	if v.Kind != codecs.Number {
-		return fmt.Errorf("%s takes numbers, not a %s", kind, v.Kind)
+		return fmt.Errorf("%s takes numbers, not %s", kind, kindNames[v.Kind])
 	}
 	if !v.Num.Within(takenDigitsMax, takenDecimalsMax) {
 		return errTaken(kind)
