@@ -224,6 +224,8 @@ func TestLoad_FaultsOfTheWholeFile(t *testing.T) {
 		{"[]", "1:1: the job file must be a mapping"},
 		{"name: x\n", "1:1: input is missing"},
 		{"input: {topic: t}\n", "1:1: name is missing"},
+		{"name: x\ninput: {topic: x-flags}\n", "2:16: topic x-flags is one that the job writes itself"},
+		{"input: {topic: x.g2-table}\nname: x\n", "1:16: topic x.g2-table is one that the job writes itself"},
 		{"name: x\ninput: {}\n", "2:8: input.topic is missing"},
 		{"name: x\n---\nname: y\n", "expected single document"},
 		{"name: x\ninput: {topic: t}\nflags:\n  a: {when: event.x in [\"a\", \"b\"]}\n", "quote the expression"},
