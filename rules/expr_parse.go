@@ -71,7 +71,7 @@ func parseExpr(text string, sc *scope) (*parsed, []exprFault) {
 	source := common.NewTextSource(text)
 	tree, errs := celParser.Parse(source)
 	if len(errs.GetErrors()) > 0 {
-		return nil, celFaults(tree, errs, true)
+		return nil, celFaults(text, tree, errs, true)
 	}
 	r := &rewriter{scope: sc, text: []rune(text), info: tree.SourceInfo(), factory: ast.NewExprFactory(), numbers: map[int64]*codecs.Decimal{}}
 	r.walk(tree.Expr(), 0)
@@ -80,7 +80,7 @@ func parseExpr(text string, sc *scope) (*parsed, []exprFault) {
 	}
 	checked, errs := checker.Check(tree, source, checkerEnv(sc))
 	if len(errs.GetErrors()) > 0 {
-		return nil, celFaults(tree, errs, false)
+		return nil, celFaults(text, tree, errs, false)
 	}
 	return &parsed{ast: checked, numbers: r.numbers, root: checked.GetType(checked.Expr().ID())}, nil
 }
@@ -283,6 +283,19 @@ func rootAndNames(e ast.Expr) (root ast.Expr, names []string) {
 
 var doubleText = regexp.MustCompile(`^-?\s*[0-9]*(\.[0-9]+)?([eE][+-]?[0-9]+)?`)
 
+// numberAt is the number that is written there.
+func numberAt(text []rune, offset int) string {
+	return strings.Join(strings.Fields(doubleText.FindString(string(text[min(offset, len(text)):]))), "")
+}
+
+// lostDigits says what to do about a number of which CEL's parser has lost digits.
+func lostDigits(written string) string {
+	if _, err := parseDecimal(written); err != nil {
+		return fmt.Sprintf("%s: %v", written, err)
+	}
+	return fmt.Sprintf("this number loses digits as it is read: write decimal(%q)", written)
+}
+
 // literal makes every number a double for the checker, and keeps the decimal that was written.
 func (r *rewriter) literal(e ast.Expr) {
 	switch v := e.AsLiteral().(type) {
@@ -296,14 +309,13 @@ func (r *rewriter) literal(e ast.Expr) {
 	case types.Double:
 		written := ""
 		if o, ok := r.info.GetOffsetRange(e.ID()); ok && int(o.Start) < len(r.text) {
-			written = doubleText.FindString(string(r.text[o.Start:]))
-			written = strings.Join(strings.Fields(written), "")
+			written = numberAt(r.text, int(o.Start))
 		}
 		f := float64(v)
 		exact, err1 := parseDecimal(written)
 		kept, err2 := parseDecimal(strconv.FormatFloat(f, 'g', -1, 64))
 		if math.IsInf(f, 0) || err1 != nil || err2 != nil || exact.Cmp(kept) != 0 {
-			r.fault(e, "this number loses digits as it is read: write decimal(%q)", written)
+			r.fault(e, "%s", lostDigits(written))
 			return
 		}
 		r.number(e, written, f)

@@ -85,6 +85,7 @@ var (
 
 	jobName   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,200}$`)
 	topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
+	ownTopic  = regexp.MustCompile(`^(\.g[0-9]+)?-(table|loop|flags|dead-letters)$`) // behind the job's name
 	fieldName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,199}$`)
 	celWords  = set("as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
 		"package", "namespace", "null", "return", "true", "var", "void", "while")
@@ -163,6 +164,9 @@ func (l *loader) input(n *yaml.Node) {
 	} else if s, ok := l.word(t, "topic"); ok {
 		if !topicName.MatchString(s) || s == "." || s == ".." {
 			l.fault(t, "topic must be 1 to 249 of A-Z a-z 0-9 . _ - and not . or ..")
+		}
+		if own := strings.TrimPrefix(s, l.rs.job.Name); l.rs.job.Name != "" && own != s && ownTopic.MatchString(own) {
+			l.fault(t, "topic %s is one that the job writes itself: it would never end", s)
 		}
 		in.Topic = s
 	}

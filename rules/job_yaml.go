@@ -38,16 +38,32 @@ func (r *reader) syntaxFault(err error) {
 	hint := false
 	if load := (*yaml.LoadError)(nil); errors.As(err, &load) {
 		message = strings.TrimPrefix(load.Message, "yaml: ")
-		if load.ContextMsg != "" {
+		line, column = max(load.Mark.Line, 1), max(load.Mark.Column, 1)
+		if line > len(r.lines) || line == len(r.lines) && len(r.lines[line-1]) == 0 { // at the file's end
+			line, column = r.endOfText()
+		}
+		if at := load.ContextMark; load.ContextMsg != "" && at.Line > 0 && at.Line < line {
+			message = fmt.Sprintf("%s that begins at %d:%d: %s", load.ContextMsg, at.Line, at.Column, message)
+		} else if load.ContextMsg != "" {
 			message = load.ContextMsg + ": " + message
 		}
-		line, column = max(load.Mark.Line, 1), max(load.Mark.Column, 1)
+		if column <= len(r.lines[line-1]) && r.lines[line-1][column-1] == '\t' {
+			message += "; indent with spaces: YAML takes no tabs"
+		}
 		hint = r.holdsExpression(load.ContextMark.Line)
 	}
 	if hint || r.holdsExpression(line) {
 		message += "; if this is an expression, quote the expression"
 	}
 	r.faultAt(line, column, message)
+}
+
+// endOfText is the place after the last line that is not empty.
+func (r *reader) endOfText() (line, column int) {
+	for line = len(r.lines); line > 1 && len(r.lines[line-1]) == 0; {
+		line--
+	}
+	return line, len(r.lines[line-1]) + 1
 }
 
 func (r *reader) holdsExpression(line int) bool {

@@ -161,7 +161,10 @@ func (d *demo) run() (err error) {
 	if err := together(d.ctx, actors...); err != nil {
 		return err
 	}
-	if d.different != "" {
+	switch {
+	case d.states == nil:
+		return errors.New("ended before everything was counted")
+	case d.different != "":
 		return said(exitFailStop)
 	}
 	return nil

@@ -159,7 +159,7 @@ func (r *running) watch(ctx context.Context) error {
 			r.show.tell("recovering", s.recovered, s.recoverEnd)
 		case s.lag == 0:
 			first = -1
-			r.show.tell("caught up; events", r.events.Load(), 0)
+			r.show.tell("caught up", r.events.Load(), 0)
 		default:
 			if first < 0 {
 				first = s.next
