@@ -144,7 +144,7 @@ var (
 // expression parses, checks and compiles one expression. Its faults are placed within the file.
 func (l *loader) expression(n *yaml.Node, name string, sc *scope, w want) *program {
 	text, ok := l.text(n, name)
-	if !ok {
+	if !ok || l.full() {
 		return nil
 	}
 	p, faults := parseExpr(text, sc)

@@ -239,6 +239,9 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(fullJob))
 	f.Add([]byte(faultyJob))
 	f.Add([]byte("name: x\ninput: {topic: t, id: \"event['a']\"}\nflags:\n  a:\n    when: >-\n      event.x\n      == 1\n"))
+	for _, c := range hostileJobs(4 << 10) {
+		f.Add([]byte(c[0]))
+	}
 	f.Fuzz(func(t *testing.T, src []byte) {
 		rs, err := Load(src)
 		if err == nil {
