@@ -66,6 +66,7 @@ func hostileJobs(size int) map[string][2]string {
 		"syntax errors":      {flag(strings.Repeat("@ ", 8000)), "token recognition error"},
 		"a huge number":      {flag("1e999999999 > 1"), "loses digits"},
 		"a long number":      {flag(`decimal("` + strings.Repeat("9", min(size, 15000)) + `") > 1`), "digits"},
+		"a wide pattern":     {flag(`event.s.matches("` + strings.Repeat("(x?){1000}", 90) + `")`), "unfold to"},
 		"as many as allowed": {head + "totals:\n" + rows(names, func(i int) string {
 			return fmt.Sprintf("  t%05d: {sum: event.x, when: event.x > 1}\n", i)
 		}) + "flags:\n" + rows(names, func(i int) string {

@@ -156,6 +156,11 @@ func (l *loader) expression(n *yaml.Node, name string, sc *scope, w want) *progr
 	if len(faults) == 0 {
 		compiled, faults = l.compile(name, text, p)
 	}
+	if compiled != nil {
+		if l.steps += compiled.steps; l.steps > eventStepsMax && l.steps-compiled.steps <= eventStepsMax {
+			l.fault(n, "all expressions up to here would take about %s steps on an event with lists of %d items, more than %d: use fewer macros", about(l.steps), listItemsAssumed, eventStepsMax)
+		}
+	}
 	for _, f := range faults {
 		line, column := l.place(n, f.offset)
 		if l.cut[n] || f.syntax && looksCut(n) {
