@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 func mustLoad(t testing.TB, src string) *RuleSet {
@@ -243,7 +244,9 @@ func FuzzLoad(f *testing.F) {
 		f.Add([]byte(c[0]))
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {
+		within := time.AfterFunc(20*time.Second, func() { panic(fmt.Sprintf("Load takes more than 20 s: %q", src)) })
 		rs, err := Load(src)
+		within.Stop()
 		if err == nil {
 			_ = rs.newEnv()
 			if err := rs.Describe(&strings.Builder{}); err != nil {
