@@ -9,7 +9,7 @@ TESTFLAGS ?= -race -p 2 -parallel 4 -timeout 20m
 PACKAGES  ?= ./...
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE bench build chaos chaos-long clean help kafka lint quick test tools
+.PHONY: FORCE bench build chaos chaos-long clean help kafka lint model mutants quick test tools
 
 bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minute
 	go run ./bench $(ARGS)
@@ -38,6 +38,12 @@ lint: $(GOFUMPT) $(STATICCHECK) ## formatting, vet, staticcheck, import arrows, 
 	go vet ./...
 	$(STATICCHECK) ./...
 	go test ./internal/layout
+
+model: ## model check of commit and takeover with Spin (apt-get install spin), two minutes; ARGS="NAME …" for some searches
+	docs/model/check.sh $(ARGS)
+
+mutants: ## wrong versions of the core, each of which the tests must catch, 20 minutes; ARGS=NAME for one
+	go run ./internal/mutants $(ARGS)
 
 quick: ## the tests that need no Java, without the race detector; names what it left out
 	go run ./internal/testreport -short $(PACKAGES)

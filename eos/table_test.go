@@ -38,7 +38,7 @@ func TestTable_ReadsWhatWasWrittenWithinItsBudget(t *testing.T) {
 			t.Fatal(err)
 		}
 		cuts = cuts[1:]
-		tab.flushedSeq++
+		tab.flushed(tab.flushedSeq + 1)
 	}
 	dropped := 0
 	for step := range 20_000 {
