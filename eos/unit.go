@@ -140,8 +140,12 @@ func (c *Config) validate() error {
 		return errors.New("eos: no brokers")
 	case c.Names.Job == "" || c.Input == "":
 		return errors.New("eos: job name and input topic are needed")
+	case c.Names.Owns(c.Input):
+		return fmt.Errorf("eos: the job would read what it writes itself: %s is a topic of job %s", c.Input, c.Names.Job)
 	case c.Instance == "" || c.Dir == "":
 		return errors.New("eos: instance and state directory are needed")
+	case !ValidInstance(c.Instance):
+		return fmt.Errorf("eos: instance %q: want 1 to 200 of A-Z a-z 0-9 . _ -", c.Instance)
 	case c.Codec == nil || c.NewHandler == nil:
 		return errors.New("eos: codec and handler are needed")
 	case min(c.Linger, c.CatchUpLinger) < 0:

@@ -80,6 +80,9 @@ func (r *running) run() error {
 	if c.Instance == "" {
 		c.Instance = instanceName(c.State)
 	}
+	if !eos.ValidInstance(c.Instance) {
+		return usagef("--instance %q: want 1 to 200 of A-Z a-z 0-9 . _ -", c.Instance)
+	}
 	registry := newRegistry()
 	cfg := processor.Config{
 		Rules: r.conn.rules, Kafka: r.conn.kafka, StateDir: c.State, Instance: c.Instance, Replication: c.Replication,
