@@ -51,6 +51,11 @@ func (g *group) Consume(ctx context.Context, topics []string, handler sarama.Con
 	go func() { // sarama blocks on unread errors
 		defer close(drained)
 		for err := range g.inner.Errors() {
+			if stop := g.unit.inflated(err); stop != nil {
+				g.unit.setFatal(stop)
+				cancel()
+				continue
+			}
 			g.unit.log.Info("consumer group", "cause", err)
 		}
 	}()
@@ -105,6 +110,9 @@ const shortSession = time.Second
 // lastWord is what the last session before a shutdown has to say: a fault that only a person mends is
 // said now, not at the next start.
 func (g *group) lastWord(h *sessionHandler) error {
+	if stop := g.unit.Err(); stop != nil {
+		return stop
+	}
 	err := h.failure()
 	if err == nil || isTransient(err) {
 		return nil

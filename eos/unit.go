@@ -54,6 +54,7 @@ type Config struct {
 
 	PendingBytesMax    int64         // back-pressure: callbacks wait while more than this is uncommitted (default 64 MiB)
 	CacheBytesMax      int64         // decoded values kept per partition (default 256 MiB over all partitions owned)
+	InflatedBytesMax   int32         // what one compressed record batch may inflate to; a larger one is a fail-stop (default 128 MiB)
 	BatchRecordsMax    int           // records that one callback handles under its partition's lock (default 512)
 	Linger             time.Duration // wait before a commit when level with the input (default none)
 	CatchUpLinger      time.Duration // the same when far behind: fewer, larger commits (default 500 ms)
@@ -113,6 +114,9 @@ func (c *Config) setDefaults() {
 	if c.CacheBytesMax == 0 {
 		c.CacheBytesMax = 256 << 20
 	}
+	if c.InflatedBytesMax == 0 {
+		c.InflatedBytesMax = inflatedBytesMax
+	}
 	if c.BatchRecordsMax == 0 {
 		c.BatchRecordsMax = 512
 	}
@@ -136,8 +140,12 @@ func (c *Config) validate() error {
 		return errors.New("eos: no brokers")
 	case c.Names.Job == "" || c.Input == "":
 		return errors.New("eos: job name and input topic are needed")
+	case c.Names.Owns(c.Input):
+		return fmt.Errorf("eos: the job would read what it writes itself: %s is a topic of job %s", c.Input, c.Names.Job)
 	case c.Instance == "" || c.Dir == "":
 		return errors.New("eos: instance and state directory are needed")
+	case !ValidInstance(c.Instance):
+		return fmt.Errorf("eos: instance %q: want 1 to 200 of A-Z a-z 0-9 . _ -", c.Instance)
 	case c.Codec == nil || c.NewHandler == nil:
 		return errors.New("eos: codec and handler are needed")
 	case min(c.Linger, c.CatchUpLinger) < 0:
@@ -170,6 +178,7 @@ func New(cfg Config) (*Unit, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	boundInflation(cfg.InflatedBytesMax)
 	adm, err := newAdmin(cfg.Kafka, cfg.Instance)
 	if err != nil {
 		return nil, err

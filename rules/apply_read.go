@@ -44,7 +44,7 @@ const (
 // Read takes the record's event up for Apply, and returns its ID, which may share the record's memory. rec must stay
 // as it is until the next Read.
 func (a *Applier) Read(rec *Record) (string, *Refusal) {
-	a.rec = rec
+	a.rec, a.env.spent = rec, 0
 	if rec.Value == nil {
 		return "", &Refusal{ReasonTombstone, "the record has no value"}
 	}

@@ -88,7 +88,11 @@ var functions = func() []*decls.FunctionDecl {
 	return all
 }()
 
-func checkerEnv(sc *scope) *checker.Env {
+// checkerEnv holds the functions and the scope's names. It is made once, for there may be thousands of either.
+func (sc *scope) checkerEnv() *checker.Env {
+	if sc.env != nil {
+		return sc.env
+	}
 	registry, err := types.NewRegistry()
 	if err != nil {
 		panic(err)
@@ -117,6 +121,7 @@ func checkerEnv(sc *scope) *checker.Env {
 	if err := env.AddIdents(vars...); err != nil {
 		panic(err)
 	}
+	sc.env = env
 	return env
 }
 

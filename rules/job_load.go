@@ -28,7 +28,8 @@ type loader struct {
 	reader
 	compiler
 	rs         *RuleSet
-	inner, all scope // of a total's own expressions, and of a flag's
+	inner, all scope   // of a total's own expressions, and of a flag's
+	steps      float64 // of one run of each expression so far
 }
 
 // Load reads a job file. Its error is *Faults: everything that is wrong, in the order of the file.

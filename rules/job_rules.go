@@ -156,7 +156,7 @@ var (
 // expression parses, checks and compiles one expression. Its faults are placed within the file.
 func (l *loader) expression(n *yaml.Node, name string, sc *scope, w want) *program {
 	text, ok := l.text(n, name)
-	if !ok {
+	if !ok || l.full() {
 		return nil
 	}
 	p, faults := parseExpr(text, sc)
@@ -167,6 +167,11 @@ func (l *loader) expression(n *yaml.Node, name string, sc *scope, w want) *progr
 	var compiled *program
 	if len(faults) == 0 {
 		compiled, faults = l.compile(name, text, p)
+	}
+	if compiled != nil {
+		if l.steps += compiled.steps; l.steps > eventStepsMax && l.steps-compiled.steps <= eventStepsMax {
+			l.fault(n, "all expressions up to here would take about %s steps on an event with lists of %d items, more than %d: use fewer macros", about(l.steps), listItemsAssumed, eventStepsMax)
+		}
 	}
 	for _, f := range faults {
 		line, column := l.place(n, f.offset)

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 func mustLoad(t testing.TB, src string) *RuleSet {
@@ -253,8 +254,13 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(fullJob))
 	f.Add([]byte(faultyJob))
 	f.Add([]byte("name: x\ninput: {topic: t, id: \"event['a']\"}\nflags:\n  a:\n    when: >-\n      event.x\n      == 1\n"))
+	for _, c := range hostileJobs(4 << 10) {
+		f.Add([]byte(c[0]))
+	}
 	f.Fuzz(func(t *testing.T, src []byte) {
+		within := time.AfterFunc(20*time.Second, func() { panic(fmt.Sprintf("Load takes more than 20 s: %q", src)) })
 		rs, err := Load(src)
+		within.Stop()
 		if err == nil {
 			_ = rs.newEnv()
 			if err := rs.Describe(&strings.Builder{}); err != nil {

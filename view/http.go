@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -34,9 +35,7 @@ func (v *View) Handler() http.Handler {
 	mux.HandleFunc("/v1/status", v.get(v.serveStatus))
 	mux.HandleFunc("/healthz", v.get(serveHealth))
 	mux.HandleFunc("/readyz", v.get(v.serveReady))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, &failure{code: codeNotFound, message: fmt.Sprintf("no such path: %s", strconv.QuoteToASCII(r.URL.Path))})
-	})
+	mux.HandleFunc("/", serveNothing)
 	one := v.get(v.serveID)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// IDs may hold slashes and dots: they do not go through the multiplexer, which cleans paths.
@@ -44,11 +43,24 @@ func (v *View) Handler() http.Handler {
 			one(w, r)
 			return
 		}
+		if !clean(r.URL.Path) { // the multiplexer would redirect, with a body of its own
+			serveNothing(w, r)
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
 }
 
 const idPath = "/v1/ids/"
+
+func serveNothing(w http.ResponseWriter, r *http.Request) {
+	fail(w, &failure{code: codeNotFound, message: fmt.Sprintf("no such path: %s", strconv.QuoteToASCII(r.URL.Path))})
+}
+
+// clean tells a path without empty elements and dots; "*" is none.
+func clean(p string) bool {
+	return p == "/" || strings.HasPrefix(p, "/") && p != "//" && path.Clean(p) == strings.TrimSuffix(p, "/")
+}
 
 // get refuses other methods, and writes the error of a handler that has written nothing.
 func (v *View) get(serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {

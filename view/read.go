@@ -118,8 +118,12 @@ type Filter struct {
 	Limit  int    // how many at most, 1 or more
 }
 
+// pageBytesMax ends a page however many states were asked for: with large states a thousand of them would be a gigabyte.
+const pageBytesMax = 8 << 20
+
 // List gives a page of the states that the filter asks for, each partition's from one commit. more tells that there are
-// others behind the last one. The cost grows with the page and the number of partitions, not with the table.
+// others behind the last one. A page has at least one state, and ends with the one that brings it to pageBytesMax. The cost
+// grows with the page and the number of partitions, not with the table.
 func (v *View) List(f Filter) (page []Entry, more bool, asOf []AsOf, err error) {
 	if f.Flag != "" && !slices.Contains(v.cfg.Schema.Flags, f.Flag) {
 		return nil, false, nil, &Invalid{fmt.Sprintf("the job has no flag %q; it has %q", f.Flag, v.cfg.Schema.Flags)}
@@ -146,7 +150,7 @@ func (v *View) List(f Filter) (page []Entry, more bool, asOf []AsOf, err error) 
 			return nil, false, nil, err
 		}
 	}
-	for len(page) <= f.Limit {
+	for bytes := 0; ; {
 		var least *run
 		for _, r := range runs {
 			if !r.done && (least == nil || r.id < least.id) {
@@ -156,19 +160,19 @@ func (v *View) List(f Filter) (page []Entry, more bool, asOf []AsOf, err error) 
 		if least == nil {
 			return page, false, asOf, nil
 		}
-		if len(page) == f.Limit {
+		if len(page) == f.Limit || bytes >= pageBytesMax {
 			return page, true, asOf, nil
 		}
 		e := Entry{ID: least.id}
-		if err := least.state(&e.State); err != nil {
+		n, err := least.state(&e.State)
+		if err != nil {
 			return nil, false, nil, err
 		}
-		page = append(page, e)
+		page, bytes = append(page, e), bytes+n
 		if err := least.step(); err != nil {
 			return nil, false, nil, err
 		}
 	}
-	return page, true, asOf, nil
 }
 
 // run goes through what one partition has of a list.
@@ -226,15 +230,16 @@ func (r *run) step() error {
 	return nil
 }
 
-func (r *run) state(into *codecs.State) error {
+// state reads the state of the ID in hand, and answers its size as stored.
+func (r *run) state(into *codecs.State) (int, error) {
 	if r.indexed == 0 {
-		return r.part.decode(r.id, r.it.Value(), into)
+		return len(r.it.Value()), r.part.decode(r.id, r.it.Value(), into)
 	}
 	stored, err := r.from.snap.Get([]byte(r.id))
 	if err != nil {
-		return r.part.unreadable(fmt.Errorf("flag index names %q: %w", r.id, err))
+		return 0, r.part.unreadable(fmt.Errorf("flag index names %q: %w", r.id, err))
 	}
-	return r.part.decode(r.id, stored, into)
+	return len(stored), r.part.decode(r.id, stored, into)
 }
 
 func (r *run) end() {

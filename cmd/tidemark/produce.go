@@ -66,7 +66,7 @@ func (c *produceCmd) Run(a *app) (err error) {
 		Tell: func(done, total int64) { show.tell("writing to "+conn.job.Input, done, total) },
 		Refused: func(r ops.RefusedLine) { // calls do not overlap
 			if refused++; refused <= refusedShown {
-				fmt.Fprintf(show, "refused %s\n", r)
+				fmt.Fprintf(show, "refused %s\n", visible(fmt.Sprint(r)))
 			} else if refused == refusedShown+1 {
 				fmt.Fprintln(show, "refused more; they are only counted")
 			}
