@@ -44,6 +44,7 @@ quick: ## the tests that need no Java, without the race detector; names what it 
 
 test: tools lint ## everything: unit, embedded broker, real Kafka, under the race detector; REQUIRE=1 fails on a skip
 	go run ./internal/testreport $(TESTFLAGS) $(PACKAGES)
+	go test -run TestDisk_AFullOrFailingDisk ./eos
 
 tools:
 	@missing() { echo "missing: $$1"; test -z "$$2" || exit 1; }; \

@@ -18,6 +18,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	"github.com/syndtr/goleveldb/leveldb/storage"
 )
 
 // Handler processes one record of a partition. It is called by one goroutine at a time for each
@@ -66,6 +67,8 @@ type Config struct {
 	OnCommit func(CommitStats)
 	// Trace, if set, is called at each step of a commit and of a takeover; tests crash and freeze there.
 	Trace func(step string)
+	// Storage, if set, is put around the files of the local state; tests make them fail and slow.
+	Storage func(storage.Storage) storage.Storage
 
 	topicsEvery time.Duration // how often a session looks whether its topics are still the same (default 10 s)
 	weak        weakness
