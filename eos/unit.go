@@ -173,11 +173,14 @@ func New(cfg Config) (*Unit, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	adm, err := newAdmin(cfg.Kafka, cfg.Instance)
-	if err != nil {
+	u := &Unit{cfg: cfg, log: cfg.Logger, disks: map[int32]*ownedDisk{}}
+	if _, err := u.saramaConfig(); err != nil { // under Goka it would be met at every start again
+		return nil, fmt.Errorf("eos: %w", err)
+	}
+	var err error
+	if u.admin, err = newAdmin(cfg.Kafka, cfg.Instance); err != nil {
 		return nil, err
 	}
-	u := &Unit{cfg: cfg, log: cfg.Logger, admin: adm, disks: map[int32]*ownedDisk{}}
 	u.batches.init()
 	u.opened.ch = make(chan struct{})
 	return u, nil
