@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // session is one generation of group membership: from the moment that partitions are assigned until
@@ -106,11 +107,13 @@ func (s *session) run() {
 }
 
 // watchTopics ends the session when one of its topics is made again. Setup would see that, but a consumer
-// that asks by name goes on in the new topic where the old one ended, if there is that much in it.
+// that asks by name goes on in the new topic where the old one ended, if there is that much in it. One that
+// is gone is believed to be when it is asked for the second time: a consumer would wait for it for ever.
 func (s *session) watchTopics(ctx context.Context) {
 	tick := time.NewTicker(s.unit.cfg.topicsEvery)
 	defer tick.Stop()
 	names := slices.Collect(maps.Keys(s.topicIDs))
+	missing := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -120,6 +123,13 @@ func (s *session) watchTopics(ctx context.Context) {
 		ids, err := s.unit.admin.topicIDs(ctx, names...)
 		if err != nil && ctx.Err() == nil {
 			s.unit.log.Warn("looking whether the topics are the same", "cause", err)
+		}
+		if missing++; !errors.Is(err, kerr.UnknownTopicOrPartition) {
+			missing = 0
+		}
+		if missing > 1 {
+			s.fail(Stop(ErrUnknownTopic, "restore it, or give the job a new name so that it computes its state anew",
+				"a topic of the job was deleted while it was running: %v", err))
 		}
 		for topic, id := range ids {
 			if id != s.topicIDs[topic] {

@@ -58,3 +58,24 @@ func TestUnit_AnInputMadeAgainWhileItRunsStopsIt(t *testing.T) {
 	}
 	_ = stop()
 }
+
+// A consumer would wait for ever for a topic that is gone.
+func TestUnit_AnInputDeletedWhileItRunsStopsIt(t *testing.T) {
+	onBoth(t, func(t *testing.T, brokers []string) {
+		w := newWorld(t, brokers, 2)
+		w.produce(100, 20)
+		cfg := w.config("a", t.TempDir())
+		cfg.topicsEvery = 100 * time.Millisecond
+		u, stop := w.run(cfg)
+		w.caughtUp(u)
+		if _, err := kadm.NewClient(w.cl).DeleteTopic(t.Context(), w.input); err != nil {
+			t.Fatalf("delete: %v", err)
+		}
+		eventually(t, time.Minute, "stop", func() bool { return u.Err() != nil })
+		var stopped *FailStop
+		if err := u.Err(); !errors.As(err, &stopped) || !errors.Is(err, ErrUnknownTopic) || !strings.Contains(err.Error(), "was deleted while it was running") {
+			t.Errorf("stopped for %v, want a fail-stop that says what was deleted", err)
+		}
+		_ = stop()
+	})
+}
