@@ -35,7 +35,8 @@ func (r *run) doZombie(ctx context.Context, f fault, s *slot) error {
 		}
 	}
 	stopped := waitFor(ctx, orderWithin, said("msg="+obeying))
-	taken := stopped && waitFor(ctx, zombieWithin, func() bool { return r.hasNothing(s) })
+	since := time.Now()
+	taken := stopped && waitFor(ctx, zombieWithin, func() bool { return r.takenOver(s, since) })
 	r.mark(markThaw)
 	if err := s.order("", ""); err != nil {
 		return err
@@ -66,12 +67,13 @@ func (r *run) doZombie(ctx context.Context, f fault, s *slot) error {
 	return nil
 }
 
-// hasNothing tells whether every partition was committed last by another than the slot's process.
-func (r *run) hasNothing(s *slot) bool {
+// takenOver tells whether every partition has a commit since then, by another than the slot's process: what was the process's own
+// by then, in its very first commit too, no other could commit before its own Setup.
+func (r *run) takenOver(s *slot, since time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, owner := range r.owners {
-		if owner == r.names.TransactionalID(s.task.Instance) {
+	for p, owner := range r.owners {
+		if owner == r.names.TransactionalID(s.task.Instance) || !r.commits[p].After(since) {
 			return false
 		}
 	}
