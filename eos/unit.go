@@ -18,6 +18,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	"github.com/syndtr/goleveldb/leveldb/storage"
 )
 
 // Handler processes one record of a partition. It is called by one goroutine at a time for each
@@ -67,6 +68,8 @@ type Config struct {
 	OnCommit func(CommitStats)
 	// Trace, if set, is called at each step of a commit and of a takeover; tests crash and freeze there.
 	Trace func(step string)
+	// Storage, if set, is put around the files of the local state; tests make them fail and slow.
+	Storage func(storage.Storage) storage.Storage
 
 	topicsEvery time.Duration // how often a session looks whether its topics are still the same (default 10 s)
 	weak        weakness
@@ -179,11 +182,14 @@ func New(cfg Config) (*Unit, error) {
 		return nil, err
 	}
 	boundInflation(cfg.InflatedBytesMax)
-	adm, err := newAdmin(cfg.Kafka, cfg.Instance)
-	if err != nil {
+	u := &Unit{cfg: cfg, log: cfg.Logger, disks: map[int32]*ownedDisk{}}
+	if _, err := u.saramaConfig(); err != nil { // under Goka it would be met at every start again
+		return nil, fmt.Errorf("eos: %w", err)
+	}
+	var err error
+	if u.admin, err = newAdmin(cfg.Kafka, cfg.Instance); err != nil {
 		return nil, err
 	}
-	u := &Unit{cfg: cfg, log: cfg.Logger, admin: adm, disks: map[int32]*ownedDisk{}}
 	u.batches.init()
 	u.opened.ch = make(chan struct{})
 	return u, nil
