@@ -29,6 +29,10 @@ type badCase struct {
 	record       *kgo.Record
 }
 
+func raw(text string) *kgo.Record { return &kgo.Record{Key: []byte("raw"), Value: []byte(text)} }
+
+func value(b []byte) *kgo.Record { return &kgo.Record{Key: []byte("v"), Value: b} }
+
 func event(id, value, more string) []byte {
 	return fmt.Appendf(nil, `{"id":%q,"time":"2024-05-01T10:00:00Z","value":%s%s}`, id, value, more)
 }
@@ -37,11 +41,9 @@ func event(id, value, more string) []byte {
 func badCases() []badCase {
 	soon := time.Now().Add(25 * time.Hour).UTC().Format(time.RFC3339)
 	at := func(text string) []byte { return fmt.Appendf(nil, `{"id":"at","time":%s,"value":1}`, text) }
-	raw := func(text string) *kgo.Record { return &kgo.Record{Key: []byte("raw"), Value: []byte(text)} }
-	value := func(b []byte) *kgo.Record { return &kgo.Record{Key: []byte("v"), Value: b} }
 	deep := strings.Repeat(`[`, 100_000) + strings.Repeat(`]`, 100_000)
 	long := strings.Repeat("x", 1025)
-	return []badCase{
+	return append(oddCases(), []badCase{
 		{name: "broken JSON", reason: "json", record: raw(`{"id":"a","time":`)},
 		{name: "empty value", reason: "json", record: value([]byte{})},
 		{name: "an array", reason: "json", record: raw(`[1,2]`)},
@@ -92,7 +94,13 @@ func badCases() []badCase {
 		{name: "a key of 900 KB", reason: "json", record: &kgo.Record{Key: bytes.Repeat([]byte("k"), 900_000), Value: []byte("{")}},
 		{name: "a key that is not UTF-8", reason: "json", record: &kgo.Record{Key: []byte("\xff\xfe\x00"), Value: []byte("{")}},
 		{name: "an empty key", reason: "json", record: &kgo.Record{Key: []byte{}, Value: []byte("{")}},
+	}...)
+}
 
+// oddCases look bad and are not, and what else goes with odd headers.
+func oddCases() []badCase {
+	long := strings.Repeat("x", 1025)
+	return []badCase{
 		{name: "ID __offset", id: "__offset", record: value(event("__offset", "1", ""))},
 		{name: "ID with NUL", id: "a\x00b", record: raw(`{"id":"a\u0000b","time":1714557600000,"value":1}`)},
 		{name: "ID that is NUL", id: "\x00", record: raw(`{"id":"\u0000","time":1714557600000,"value":1}`)},
