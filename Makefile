@@ -3,13 +3,14 @@
 
 GOFUMPT     := bin/gofumpt-v0.12.0
 STATICCHECK := bin/staticcheck-v0.8.2
+PLUGINS     := bin/protoc-gen-go bin/protoc-gen-connect-go bin/protoc-gen-connect-openapi
 
 # What runs at once: packages, and tests of one package that wait for brokers more than they compute.
 TESTFLAGS ?= -race -p 2 -parallel 4 -timeout 20m
 PACKAGES  ?= ./...
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE bench build chaos chaos-long clean help kafka lint quick test tools
+.PHONY: FORCE bench build chaos chaos-long clean generate help kafka lint quick test tools
 
 bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minute
 	go run ./bench $(ARGS)
@@ -27,17 +28,21 @@ chaos-long: bin/chaos ## 120 faults in 300,000 events and more, and stock Goka a
 clean: ## remove what was built and fetched; .tidemark, which holds data, stays
 	rm -rf bin .cache
 
+generate: $(PLUGINS) ## make what follows from proto/tidemark/v1/view.proto: Go, Connect, OpenAPI
+	go run ./internal/protogen
+
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 kafka: ## run a real Kafka on 127.0.0.1:9092 until Ctrl-C; ARGS="-port N -dir DIR"
 	go run ./internal/kafkatest/kafka $(ARGS)
 
-lint: $(GOFUMPT) $(STATICCHECK) ## formatting, vet, staticcheck, import arrows, lengths
+lint: $(GOFUMPT) $(STATICCHECK) $(PLUGINS) ## formatting, vet, staticcheck, import arrows, lengths, generated files
 	@bad=$$($(GOFUMPT) -l .) && test -z "$$bad" || { echo "not formatted (gofumpt -w): $$bad"; exit 1; }
 	go vet ./...
 	$(STATICCHECK) ./...
 	go test ./internal/layout
+	go run ./internal/protogen -check
 
 quick: ## the tests that need no Java, without the race detector; names what it left out
 	go run ./internal/testreport -short $(PACKAGES)
@@ -59,5 +64,10 @@ $(GOFUMPT):
 
 $(STATICCHECK):
 	GOBIN=$(CURDIR)/bin go install honnef.co/go/tools/cmd/staticcheck@$(@:bin/staticcheck-%=%) && mv bin/staticcheck $@
+
+# Their versions stand in tools/go.mod, a module of its own: what they need is none of Tidemark's business.
+$(PLUGINS) &: tools/go.mod tools/go.sum
+	go build -C tools -o ../bin/ google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go \
+		github.com/sudorandom/protoc-gen-connect-openapi
 
 FORCE:
