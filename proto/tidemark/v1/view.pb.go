@@ -283,14 +283,17 @@ func (x *AsOf) GetCommit() uint64 {
 	return 0
 }
 
-// Freshness says how fresh an answer of one partition is. Errors that know it carry it among their details.
+// Freshness is AsOf with how old it is. Errors that know it carry it among their details.
 type Freshness struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	AsOf  *AsOf                  `protobuf:"bytes,1,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Partition int32                  `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Position  int64                  `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	Time      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	Commit    uint64                 `protobuf:"varint,4,opt,name=commit,proto3" json:"commit,omitempty"`
 	// How long ago the answer is known to have covered the end of the input; absent: not known since the view started.
-	Age *durationpb.Duration `protobuf:"bytes,2,opt,name=age,proto3" json:"age,omitempty"`
+	Age *durationpb.Duration `protobuf:"bytes,5,opt,name=age,proto3" json:"age,omitempty"`
 	// The same of the table.
-	TableAge      *durationpb.Duration `protobuf:"bytes,3,opt,name=table_age,json=tableAge,proto3" json:"table_age,omitempty"`
+	TableAge      *durationpb.Duration `protobuf:"bytes,6,opt,name=table_age,json=tableAge,proto3" json:"table_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -325,11 +328,32 @@ func (*Freshness) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_view_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *Freshness) GetAsOf() *AsOf {
+func (x *Freshness) GetPartition() int32 {
 	if x != nil {
-		return x.AsOf
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Freshness) GetPosition() int64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *Freshness) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
 	}
 	return nil
+}
+
+func (x *Freshness) GetCommit() uint64 {
+	if x != nil {
+		return x.Commit
+	}
+	return 0
 }
 
 func (x *Freshness) GetAge() *durationpb.Duration {
@@ -1890,11 +1914,14 @@ const file_tidemark_v1_view_proto_rawDesc = "" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x03R\bposition\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
-	"\x06commit\x18\x04 \x01(\x04R\x06commit\"\x98\x01\n" +
-	"\tFreshness\x12&\n" +
-	"\x05as_of\x18\x01 \x01(\v2\x11.tidemark.v1.AsOfR\x04asOf\x12+\n" +
-	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x126\n" +
-	"\ttable_age\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\btableAge\"\x9a\x01\n" +
+	"\x06commit\x18\x04 \x01(\x04R\x06commit\"\xf2\x01\n" +
+	"\tFreshness\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\x03R\bposition\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06commit\x18\x04 \x01(\x04R\x06commit\x12+\n" +
+	"\x03age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03age\x126\n" +
+	"\ttable_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\btableAge\"\x9a\x01\n" +
 	"\n" +
 	"GetRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
@@ -2076,7 +2103,7 @@ var file_tidemark_v1_view_proto_depIdxs = []int32{
 	26, // 3: tidemark.v1.State.flags:type_name -> tidemark.v1.State.FlagsEntry
 	27, // 4: tidemark.v1.Why.time:type_name -> google.protobuf.Timestamp
 	27, // 5: tidemark.v1.AsOf.time:type_name -> google.protobuf.Timestamp
-	2,  // 6: tidemark.v1.Freshness.as_of:type_name -> tidemark.v1.AsOf
+	27, // 6: tidemark.v1.Freshness.time:type_name -> google.protobuf.Timestamp
 	28, // 7: tidemark.v1.Freshness.age:type_name -> google.protobuf.Duration
 	28, // 8: tidemark.v1.Freshness.table_age:type_name -> google.protobuf.Duration
 	28, // 9: tidemark.v1.GetRequest.wait:type_name -> google.protobuf.Duration
