@@ -36,7 +36,10 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		Protocols:   &http.Protocols{},
 	}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true) // gRPC, by clients that know that they will get it
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
 	select {

@@ -1646,7 +1646,10 @@ type StatusResponse struct {
 	// The same of the table.
 	TableAge *durationpb.Duration `protobuf:"bytes,9,opt,name=table_age,json=tableAge,proto3" json:"table_age,omitempty"`
 	// In order; none while the table was not found.
-	Partitions    []*PartitionStatus `protobuf:"bytes,10,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	Partitions []*PartitionStatus `protobuf:"bytes,10,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// The names of the job's totals and flags.
+	Totals        []string `protobuf:"bytes,11,rep,name=totals,proto3" json:"totals,omitempty"`
+	Flags         []string `protobuf:"bytes,12,rep,name=flags,proto3" json:"flags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1747,6 +1750,20 @@ func (x *StatusResponse) GetTableAge() *durationpb.Duration {
 func (x *StatusResponse) GetPartitions() []*PartitionStatus {
 	if x != nil {
 		return x.Partitions
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetTotals() []string {
+	if x != nil {
+		return x.Totals
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetFlags() []string {
+	if x != nil {
+		return x.Flags
 	}
 	return nil
 }
@@ -2006,7 +2023,7 @@ const file_tidemark_v1_view_proto_rawDesc = "" +
 	"\fProduceError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"\x0f\n" +
-	"\rStatusRequest\"\xd3\x02\n" +
+	"\rStatusRequest\"\x81\x03\n" +
 	"\x0eStatusResponse\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05rules\x18\x02 \x01(\tR\x05rules\x12\x1e\n" +
@@ -2022,7 +2039,9 @@ const file_tidemark_v1_view_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\n" +
 	" \x03(\v2\x1c.tidemark.v1.PartitionStatusR\n" +
-	"partitions\"\x8d\x03\n" +
+	"partitions\x12\x16\n" +
+	"\x06totals\x18\v \x03(\tR\x06totals\x12\x14\n" +
+	"\x05flags\x18\f \x03(\tR\x05flags\"\x8d\x03\n" +
 	"\x0fPartitionStatus\x12&\n" +
 	"\x05as_of\x18\x01 \x01(\v2\x11.tidemark.v1.AsOfR\x04asOf\x12\x1a\n" +
 	"\bcomplete\x18\x02 \x01(\bR\bcomplete\x12+\n" +
