@@ -1,7 +1,9 @@
 package view
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -117,7 +119,13 @@ func (jsonCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
 	case answer:
 		return m.appendJSON(dst), nil
 	case proto.Message:
-		return protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.MarshalAppend(dst, m)
+		b, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(m)
+		if err != nil {
+			return nil, err
+		}
+		out := bytes.NewBuffer(dst)
+		err = json.Compact(out, b) // protojson puts in spaces at random
+		return out.Bytes(), err
 	}
 	return nil, fmt.Errorf("%T is no message", message)
 }

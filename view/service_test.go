@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -51,16 +50,13 @@ func (r *running) clients() map[string]tidemarkv1connect.ViewClient {
 // post sends a body over HTTP.
 func (r *running) post(path, body string) (int, string) {
 	r.t.Helper()
-	resp, err := http.Post(r.url+path, "application/json", strings.NewReader(body))
+	req, err := http.NewRequest(http.MethodPost, r.url+path, strings.NewReader(body))
 	if err != nil {
 		r.t.Fatalf("POST %s: %v", path, err)
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.t.Fatalf("POST %s: %v", path, err)
-	}
-	return resp.StatusCode, string(b)
+	req.Header.Set("Content-Type", "application/json")
+	status, answer, _ := r.do(req)
+	return status, answer
 }
 
 // ageless is the JSON without what the clock changes.

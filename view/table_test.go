@@ -252,14 +252,19 @@ func (r *running) get(path string, headers ...string) (int, string, http.Header)
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
+	return r.do(req)
+}
+
+func (r *running) do(req *http.Request) (int, string, http.Header) {
+	r.t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		r.t.Fatalf("GET %s: %v", path, err)
+		r.t.Fatalf("%s %s: %v", req.Method, req.URL, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		r.t.Fatalf("GET %s: %v", path, err)
+		r.t.Fatalf("%s %s: %v", req.Method, req.URL, err)
 	}
 	return resp.StatusCode, string(body), resp.Header
 }

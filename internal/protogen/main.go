@@ -27,11 +27,16 @@ import (
 // source is the file from which everything is made; what is made lies beside it.
 const source = "tidemark/v1/view.proto"
 
+const (
+	base     = "proto/tidemark/v1/openapi.base.yaml" // what the document says of itself
+	document = "tidemark/v1/openapi.json"
+)
+
 // plugins and their parameters.
 var plugins = []struct{ name, parameter string }{
 	{"protoc-gen-go", "paths=source_relative"},
 	{"protoc-gen-connect-go", "paths=source_relative,simple"},
-	{"protoc-gen-connect-openapi", "features=google.api.http,with-proto-names,base=proto/tidemark/v1/openapi.base.yaml,format=json,path=tidemark/v1/openapi.json"},
+	{"protoc-gen-connect-openapi", "features=google.api.http,with-proto-names,trim-unused-types,short-operation-ids,short-service-tags,base=" + base + ",format=json,path=" + document},
 }
 
 func main() {
@@ -55,6 +60,11 @@ func run(check bool) error {
 		}
 		for _, f := range made {
 			path, content := filepath.Join("proto", f.GetName()), []byte(f.GetContent())
+			if f.GetName() == document {
+				if content, err = finish(content); err != nil {
+					return err
+				}
+			}
 			if !check {
 				if err := write(path, content); err != nil {
 					return err
