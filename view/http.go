@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -264,13 +265,15 @@ func (q params) read() (atLeast string, wait, maxAge *durationpb.Duration, err e
 	return q.Get("at_least"), wait, maxAge, err
 }
 
-// duration takes the forms of Go, of which that of Protobuf's JSON is one.
+// durationForm is a number and one unit, of which the form of Protobuf's JSON is one.
+var durationForm = regexp.MustCompile(`^[0-9]{1,6}(\.[0-9]{1,9})?(ms|s|m|h)$`)
+
 func (q params) duration(name string) (*durationpb.Duration, error) {
 	if !q.Has(name) {
 		return nil, nil
 	}
 	d, err := time.ParseDuration(q.Get(name))
-	if err != nil || d < 0 {
+	if err != nil || !durationForm.MatchString(q.Get(name)) {
 		return nil, &Invalid{fmt.Sprintf("%s is a duration such as 500ms or 10s, got %s", name, strconv.QuoteToASCII(q.Get(name)))}
 	}
 	return durationpb.New(d), nil
