@@ -6,7 +6,8 @@
 // connected, not complete, not level: it says so and never guesses.
 //
 // The way of a commit: follow.go reads batches, partition.go gathers them up to the position record and publishes a
-// snapshot, read.go answers from snapshots, http.go says it to others. level.go finds out how fresh the snapshots are.
+// snapshot, read.go answers from snapshots, service.go makes answers of it, http.go and rpc.go say them to others. level.go
+// finds out how fresh the snapshots are, and token.go waits until they are fresh enough.
 package view
 
 import (
