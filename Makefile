@@ -3,6 +3,7 @@
 
 GOFUMPT     := bin/gofumpt-v0.12.0
 STATICCHECK := bin/staticcheck-v0.8.2
+PLUGINS     := bin/protoc-gen-go bin/protoc-gen-connect-go bin/protoc-gen-connect-openapi
 
 # What runs at once: packages, and tests of one package that wait for brokers more than they compute.
 TESTFLAGS ?= -race -p 2 -parallel 4 -timeout 20m
@@ -15,7 +16,7 @@ FAILOVER := $(DEFAULTS) -brokers 3 -views 2 -views-within 5s -only "broker kille
 	-only "broker killed: transaction coordinator" -only "broker killed: controller" -faults 4 -apart 61s -events 100000
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE bench build chaos chaos-long clean failover help kafka lint lost-replies model mutants quick takeover test tools zombies
+.PHONY: FORCE bench build chaos chaos-long clean failover generate help kafka lint lost-replies model mutants quick takeover test tools zombies
 
 bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minute
 	go run ./bench $(ARGS)
@@ -37,17 +38,21 @@ failover: bin/chaos ## a broker in each role killed, a minute apart: commit gaps
 	bin/chaos $(FAILOVER) -within any=30s $(ARGS)
 	bin/chaos $(FAILOVER) -within any=15s -property broker.session.timeout.ms=4000 $(ARGS)
 
+generate: $(PLUGINS) ## make what follows from proto/tidemark/v1/view.proto: Go, Connect, OpenAPI
+	go run ./internal/protogen
+
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 kafka: ## run a real Kafka on 127.0.0.1:9092 until Ctrl-C; ARGS="-port N -dir DIR"
 	go run ./internal/kafkatest/kafka $(ARGS)
 
-lint: $(GOFUMPT) $(STATICCHECK) ## formatting, vet, staticcheck, import arrows, lengths
+lint: $(GOFUMPT) $(STATICCHECK) $(PLUGINS) ## formatting, vet, staticcheck, import arrows, lengths, generated files
 	@bad=$$($(GOFUMPT) -l .) && test -z "$$bad" || { echo "not formatted (gofumpt -w): $$bad"; exit 1; }
 	go vet ./...
 	$(STATICCHECK) ./...
 	go test ./internal/layout
+	go run ./internal/protogen -check
 
 lost-replies: bin/chaos ## 500 and more commits of which a reply never arrives; about 6 minutes
 	bin/chaos -lose-replies 0.05 -lost-replies-min 500 -only SIGTERM -only "kill -9" -faults 30 -every 12s -events 200000 $(ARGS)
@@ -87,5 +92,10 @@ $(GOFUMPT):
 
 $(STATICCHECK):
 	GOBIN=$(CURDIR)/bin go install honnef.co/go/tools/cmd/staticcheck@$(@:bin/staticcheck-%=%) && mv bin/staticcheck $@
+
+# Their versions stand in tools/go.mod, a module of its own: what they need is none of Tidemark's business.
+$(PLUGINS) &: tools/go.mod tools/go.sum
+	go build -C tools -o ../bin/ google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go \
+		github.com/sudorandom/protoc-gen-connect-openapi
 
 FORCE:

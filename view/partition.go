@@ -46,6 +46,12 @@ type partition struct {
 
 	levelMu sync.Mutex // guards level
 	level   level
+
+	// settled is the input offset before which every event was applied or refused, wherever its ID lives, and is seen by
+	// readers. The prober alone changes it, and it never goes back.
+	settled atomic.Int64
+	movedMu sync.Mutex    // guards moved
+	moved   chan struct{} // closed when settled grows; nil while nobody waits
 }
 
 // progress is what status and metrics say of the loading.

@@ -32,6 +32,9 @@ func (p *partition) publish(s *published) {
 	if was != nil {
 		was.release()
 	}
+	if p.view.waiting.Load() > 0 {
+		p.view.look()
+	}
 }
 
 // hold gives what is published; the caller releases it. It is an *Unavailable while the partition is not complete.

@@ -20,15 +20,15 @@ import (
 
 // table is a job's topics, into which the test writes what a processor would.
 type table struct {
-	t          testing.TB
-	kafka      *eos.Kafka
-	names      eos.Names
-	schema     *codecs.Schema
-	partitions int32
-	cl         *kgo.Client // transactional
-	id         [16]byte
-	seq        map[int32]uint64
-	next       map[int32][2]int64 // of input and loop, as the last commit covers them
+	t           testing.TB
+	kafka       *eos.Kafka
+	names       eos.Names
+	schema      *codecs.Schema
+	partitions  int32
+	cl          *kgo.Client // transactional
+	id, inputID [16]byte
+	seq         map[int32]uint64
+	next        map[int32][2]int64 // of input and loop, as the last commit covers them
 }
 
 func embedded(t testing.TB) []string {
@@ -63,11 +63,13 @@ func mustTable(t testing.TB, addrs []string, partitions int32) *table {
 			t.Fatalf("create %s: %v", topic, err)
 		}
 	}
-	f, err := lookUp(t.Context(), w.cl, w.names.Table())
-	if err != nil {
-		t.Fatalf("look up the table: %v", err)
+	for topic, id := range map[string]*[16]byte{w.names.Table(): &w.id, w.schema.InputTopic: &w.inputID} {
+		f, err := lookUp(t.Context(), w.cl, topic)
+		if err != nil {
+			t.Fatalf("look up %s: %v", topic, err)
+		}
+		*id = f.id
 	}
-	w.id = f.id
 	return w
 }
 
@@ -118,7 +120,7 @@ func (w *table) position(p int32, n, loop int64) *kgo.Record {
 	w.next[p] = next
 	pos := &eos.Position{
 		Seq: w.seq[p], Partition: p, Digest: w.schema.Digest, Generation: 1, CommittedMs: time.Now().UnixMilli(), Owner: "test", TableID: w.id,
-		Sources: []eos.Source{{Topic: w.schema.InputTopic, Next: next[0], TimeMs: 2000}, {Topic: w.names.Loop(), Next: next[1]}},
+		Sources: []eos.Source{{Topic: w.schema.InputTopic, TopicID: w.inputID, Next: next[0], TimeMs: 2000}, {Topic: w.names.Loop(), Next: next[1]}},
 	}
 	return &kgo.Record{Topic: w.names.Table(), Partition: p, Key: eos.PositionKey(), Value: pos.AppendBinary(nil)}
 }
@@ -186,7 +188,11 @@ func (w *table) view(dir string) *running {
 	if err != nil {
 		w.t.Fatalf("new view: %v", err)
 	}
-	server := httptest.NewServer(v.Handler())
+	server := httptest.NewUnstartedServer(v.Handler())
+	server.Config.Protocols = &http.Protocols{}
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- v.Run(ctx) }()
@@ -246,14 +252,19 @@ func (r *running) get(path string, headers ...string) (int, string, http.Header)
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
+	return r.do(req)
+}
+
+func (r *running) do(req *http.Request) (int, string, http.Header) {
+	r.t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		r.t.Fatalf("GET %s: %v", path, err)
+		r.t.Fatalf("%s %s: %v", req.Method, req.URL, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		r.t.Fatalf("GET %s: %v", path, err)
+		r.t.Fatalf("%s %s: %v", req.Method, req.URL, err)
 	}
 	return resp.StatusCode, string(body), resp.Header
 }
@@ -262,7 +273,7 @@ func (r *running) get(path string, headers ...string) (int, string, http.Header)
 func (r *running) version(id string) uint64 {
 	r.t.Helper()
 	var s codecs.State
-	_, err := r.Get(id, &s)
+	_, err := r.Get(r.t.Context(), id, Read{}, &s)
 	if err == ErrNotFound {
 		return 0
 	} else if err != nil {

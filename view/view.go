@@ -6,7 +6,8 @@
 // connected, not complete, not level: it says so and never guesses.
 //
 // The way of a commit: follow.go reads batches, partition.go gathers them up to the position record and publishes a
-// snapshot, read.go answers from snapshots, http.go says it to others. level.go finds out how fresh the snapshots are.
+// snapshot, read.go answers from snapshots, service.go makes answers of it, http.go and rpc.go say them to others. level.go
+// finds out how fresh the snapshots are, and token.go waits until they are fresh enough.
 package view
 
 import (
@@ -75,6 +76,9 @@ type View struct {
 	rekeyed atomic.Bool   // the loop topic has, or had, records
 	probes  atomic.Uint64 // that were answered
 
+	waiting atomic.Int64  // reads that wait for an event
+	hurry   chan struct{} // asks the prober to look at the loop now
+
 	mu    sync.Mutex // guards ended
 	ended error
 }
@@ -85,7 +89,7 @@ func New(cfg Config) (*View, error) {
 		return nil, err
 	}
 	cfg.fill()
-	v := &View{cfg: cfg, log: cfg.Logger, metrics: newMetrics()}
+	v := &View{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), hurry: make(chan struct{}, 1)}
 	if cfg.Metrics != nil {
 		if err := v.metrics.register(cfg.Metrics, v); err != nil {
 			return nil, fmt.Errorf("view: metrics: %w", err)
@@ -213,9 +217,9 @@ func (v *View) Ready() error {
 	parts := v.all()
 	if parts == nil {
 		if why := v.trouble.Load(); why != nil {
-			return errors.New(*why)
+			return &Unavailable{*why}
 		}
-		return errors.New("the view is starting")
+		return &Unavailable{"the view is starting"}
 	}
 	for _, p := range parts {
 		if err := p.ready(); err != nil {

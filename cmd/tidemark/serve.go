@@ -60,10 +60,13 @@ func (m limits) serve(ctx context.Context, l net.Listener, h http.Handler) error
 		Handler: h, ReadHeaderTimeout: m.readHeader, ReadTimeout: m.read, WriteTimeout: m.write, IdleTimeout: m.idle,
 		MaxHeaderBytes: m.headerBytes, ErrorLog: log.New(io.Discard, "", 0), // it would hold what strangers send
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		Protocols:   &http.Protocols{},
 	}
 	if m.connections > 0 {
 		l = netutil.LimitListener(l, m.connections)
 	}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true) // gRPC, by clients that know that they will get it
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
 	select {

@@ -18,7 +18,7 @@ var allowed = map[string][]string{
 	"eos":           {"internal/wire"},
 	"rules":         {"codecs", "internal/wire"},
 	"processor":     {"rules", "eos", "codecs", "internal/wire"},
-	"view":          {"eos", "codecs", "internal/wire"},
+	"view":          {"eos", "codecs", "internal/wire", "proto/tidemark/v1", "proto/tidemark/v1/tidemarkv1connect"},
 	"ops":           {"rules", "eos", "codecs", "internal/wire"},
 }
 
