@@ -31,6 +31,7 @@ func (v *View) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/v1/ids", v.get(v.serveList))
 	mux.HandleFunc("/v1/flags/{flag}/ids", v.get(v.serveFlag))
+	mux.HandleFunc("/v1/watch", v.get(v.serveWatch))
 	mux.HandleFunc("/v1/status", v.get(v.serveStatus))
 	mux.HandleFunc("/healthz", v.get(serveHealth))
 	mux.HandleFunc("/readyz", v.get(v.serveReady))

@@ -72,6 +72,7 @@ const (
 	codeNotFound    code = "not_found"
 	codeMethod      code = "unimplemented"
 	codeUnavailable code = "unavailable"
+	codeExhausted   code = "resource_exhausted"
 	codeInternal    code = "internal"
 )
 
@@ -81,6 +82,7 @@ var httpStatus = map[code]int{
 	codeNotFound:    http.StatusNotFound,
 	codeMethod:      http.StatusMethodNotAllowed,
 	codeUnavailable: http.StatusServiceUnavailable,
+	codeExhausted:   http.StatusTooManyRequests,
 	codeInternal:    http.StatusInternalServerError,
 }
 
@@ -98,12 +100,15 @@ func failureOf(err error) *failure {
 		f           *failure
 		invalid     *Invalid
 		unavailable *Unavailable
+		tooMany     *TooMany
 	)
 	switch {
 	case errors.As(err, &f):
 		return f
 	case errors.As(err, &invalid):
 		return &failure{code: codeInvalid, message: err.Error()}
+	case errors.As(err, &tooMany):
+		return &failure{code: codeExhausted, message: err.Error()}
 	case errors.As(err, &unavailable), errors.Is(err, errStopped):
 		return &failure{code: codeUnavailable, message: err.Error()}
 	}
