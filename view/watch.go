@@ -60,7 +60,7 @@ type WatchRequest struct {
 	Prefix string // the IDs begin with it
 	Flag   string // the IDs bear it; the version that clears it is told too
 	// From is the place of the last event that was taken, from any view of the job. "" and "now": what is committed from
-	// now on.
+	// now on; the last commit that could be read before may be told too.
 	From string
 	// Client is whom the watcher counts for, where the number for each is bounded.
 	Client string

@@ -21,9 +21,9 @@ func (v *View) serveWatch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	given := r.URL.Query()
-	if given.Has("id") {
-		if err := checkID(given.Get("id")); err != nil {
-			return err
+	for _, name := range []string{"id", "flag"} {
+		if given.Has(name) && given.Get(name) == "" {
+			return &Invalid{name + " is empty"} // and would be everything
 		}
 	}
 	q := WatchRequest{ID: given.Get("id"), Prefix: given.Get("prefix"), Flag: given.Get("flag"), From: given.Get("from"), Client: r.RemoteAddr}
