@@ -4,9 +4,12 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // stream is a watch over HTTP.
@@ -157,4 +160,40 @@ func TestSSE_SharesWhatIsTheSame(t *testing.T) {
 	if sent[0] != sent[1] || sent[2] != sent[3] || sent[0] == sent[2] || made != 2 {
 		t.Errorf("four watchers were sent %q, made %d times, want two different ones made once each", sent, made)
 	}
+}
+
+// TestSSE_HangsUpOnWhoTakesNothing: a connection that nobody reads does not hold a handler for ever.
+func TestSSE_HangsUpOnWhoTakesNothing(t *testing.T) {
+	w := mustTable(t, embedded(t), 1)
+	w.begin()
+	r := w.viewWith(t.TempDir(), WatchConfig{WriteTimeout: 100 * time.Millisecond}).ready()
+	returned := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		r.Handler().ServeHTTP(rw, req)
+		close(returned)
+	}))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, "GET /v1/watch HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the watcher", func() bool { return r.hub.watching.Load() == 1 })
+	deadline := time.Now().Add(30 * time.Second)
+	for v := uint64(1); time.Now().Before(deadline); v++ {
+		var changes []change
+		for i := range 300 {
+			changes = append(changes, change{fmt.Sprintf("%d%s", i, strings.Repeat("x", 1000)), v, 1})
+		}
+		w.commit(changes...)
+		select {
+		case <-returned:
+			return
+		default:
+		}
+	}
+	t.Error("the handler still waits for who takes nothing")
 }
