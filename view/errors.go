@@ -44,6 +44,7 @@ var outcomes = map[connect.Code]int{
 	connect.CodeNotFound:           http.StatusNotFound,
 	connect.CodeUnimplemented:      http.StatusMethodNotAllowed,
 	connect.CodeFailedPrecondition: http.StatusGone,
+	connect.CodeResourceExhausted:  http.StatusTooManyRequests,
 	connect.CodeUnavailable:        http.StatusServiceUnavailable,
 	connect.CodeDeadlineExceeded:   http.StatusGatewayTimeout,
 	connect.CodeCanceled:           499, // nobody hears it
@@ -70,6 +71,7 @@ func failureOf(err error) *failure {
 		unavailable *Unavailable
 		late        *Late
 		gone        *Gone
+		tooMany     *TooMany
 	)
 	switch {
 	case errors.As(err, &f):
@@ -80,6 +82,8 @@ func failureOf(err error) *failure {
 		return &failure{code: connect.CodeUnavailable, message: err.Error()}
 	case errors.As(err, &late):
 		return &failure{code: connect.CodeDeadlineExceeded, message: err.Error(), asOf: &late.AsOf}
+	case errors.As(err, &tooMany):
+		return &failure{code: connect.CodeResourceExhausted, message: err.Error()}
 	case errors.As(err, &gone):
 		return &failure{code: connect.CodeFailedPrecondition, message: err.Error()}
 	case errors.Is(err, context.DeadlineExceeded):
@@ -105,7 +109,7 @@ func (f *failure) appendJSON(dst []byte) []byte {
 // fail answers an HTTP request with an error.
 func fail(w http.ResponseWriter, err error) {
 	f := failureOf(err)
-	if f.code == connect.CodeUnavailable {
+	if f.code == connect.CodeUnavailable || f.code == connect.CodeResourceExhausted {
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 	}
 	send(w, outcomes[f.code], f.appendJSON(nil))

@@ -35,6 +35,7 @@ func (v *View) Handler() http.Handler {
 	routes := map[string]http.Handler{
 		"/v1/ids":          get(v.serveList),
 		"/v1/ids:batchGet": method(v.serveBatch, http.MethodPost),
+		"/v1/watch":        get(v.serveWatch),
 		"/v1/status":       get(v.serveStatus),
 		"/healthz":         get(serveHealth),
 		"/readyz":          get(v.serveReady),

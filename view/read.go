@@ -67,17 +67,11 @@ func (r *Read) tooOld(age time.Duration) error {
 const NotKnown = time.Duration(-1)
 
 func (p *partition) asOf(s *published, now time.Time) AsOf {
-	a := AsOf{Partition: p.number, Age: NotKnown, TableAge: NotKnown, Commit: s.position.Seq}
+	a := AsOf{Partition: p.number, Commit: s.position.Seq}
 	if src := s.position.Source(p.view.cfg.Input); src != nil {
 		a.Position, a.TimeMs = src.Next, src.TimeMs
 	}
-	age, tableAge, known, tableKnown := p.freshness(now)
-	if known {
-		a.Age = max(age, 0)
-	}
-	if tableKnown {
-		a.TableAge = max(tableAge, 0)
-	}
+	a.Age, a.TableAge = p.ages(now)
 	return a
 }
 

@@ -40,6 +40,8 @@ func (v *View) rpc() http.Handler {
 	unary(mux, tidemarkv1connect.ViewStatusProcedure, "Status", func(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
 		return v.status(), nil
 	}, options)
+	watch := connect.NewServerStreamHandler(tidemarkv1connect.ViewWatchProcedure, v.watchRPC, connect.WithSchema(schemaOf("Watch")), connect.WithHandlerOptions(options...))
+	mux.HandleFunc(tidemarkv1connect.ViewWatchProcedure, func(w http.ResponseWriter, r *http.Request) { watch.ServeHTTP(v.streaming(w), r) })
 	mux.Handle(grpchealth.NewHandler(health{v}))
 	reflector := grpcreflect.NewStaticReflector(tidemarkv1connect.ViewName, grpchealth.HealthV1ServiceName)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))
@@ -48,22 +50,25 @@ func (v *View) rpc() http.Handler {
 }
 
 // unary serves one method that reads.
-func unary[Req, Res any](mux *http.ServeMux, procedure, method string, do func(context.Context, *Req) (*Res, error), options []connect.HandlerOption) {
-	schema := pb.File_tidemark_v1_view_proto.Services().ByName("View").Methods().ByName(protoreflect.Name(method))
+func unary[Req, Res any](mux *http.ServeMux, procedure string, name protoreflect.Name, do func(context.Context, *Req) (*Res, error), options []connect.HandlerOption) {
 	mux.Handle(procedure, connect.NewUnaryHandlerSimple(procedure, func(ctx context.Context, req *Req) (*Res, error) {
 		res, err := do(ctx, req)
 		if err != nil {
 			return nil, connectError(err)
 		}
 		return res, nil
-	}, connect.WithSchema(schema), connect.WithIdempotency(connect.IdempotencyNoSideEffects), connect.WithHandlerOptions(options...)))
+	}, connect.WithSchema(schemaOf(name)), connect.WithIdempotency(connect.IdempotencyNoSideEffects), connect.WithHandlerOptions(options...)))
+}
+
+func schemaOf(method protoreflect.Name) protoreflect.MethodDescriptor {
+	return pb.File_tidemark_v1_view_proto.Services().ByName("View").Methods().ByName(method)
 }
 
 // connectError is an error as the RPC protocols send it.
 func connectError(err error) *connect.Error {
 	f := failureOf(err)
 	out := connect.NewError(f.code, errors.New(f.message))
-	if f.code == connect.CodeUnavailable {
+	if f.code == connect.CodeUnavailable || f.code == connect.CodeResourceExhausted {
 		out.Meta().Set("Retry-After", strconv.Itoa(retryAfter))
 	}
 	if f.asOf == nil {

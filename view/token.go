@@ -29,8 +29,8 @@ const (
 // placesMax is how many events a read may name.
 const placesMax = 1000
 
-// place is an event of the input.
-type place struct {
+// named is an event of the input.
+type named struct {
 	partition int32
 	offset    int64
 	topic     *[16]byte // nil: the job's input, whatever its ID
@@ -43,7 +43,7 @@ func Token(generation uint32, topicID [16]byte, partition int32, offset int64) s
 }
 
 // places reads AtLeast.
-func (r *Read) places() ([]place, error) {
+func (r *Read) places() ([]named, error) {
 	if r.AtLeast == "" {
 		return nil, nil
 	}
@@ -51,7 +51,7 @@ func (r *Read) places() ([]place, error) {
 	if len(texts) > placesMax {
 		return nil, &Invalid{fmt.Sprintf("at_least names %d events, %d at most", len(texts), placesMax)}
 	}
-	out := make([]place, len(texts))
+	out := make([]named, len(texts))
 	for i, text := range texts {
 		p, ok := parsePlace(text)
 		if !ok {
@@ -62,7 +62,7 @@ func (r *Read) places() ([]place, error) {
 	return out, nil
 }
 
-func parsePlace(text string) (p place, ok bool) {
+func parsePlace(text string) (p named, ok bool) {
 	at, rest, own := strings.Cut(text, ".")
 	number, offset, ok := strings.Cut(at, "@")
 	if !ok {
@@ -70,7 +70,7 @@ func parsePlace(text string) (p place, ok bool) {
 	}
 	n, err1 := strconv.ParseUint(number, 10, 31)
 	o, err2 := strconv.ParseUint(offset, 10, 63)
-	if p = (place{partition: int32(n), offset: int64(o)}); !own {
+	if p = (named{partition: int32(n), offset: int64(o)}); !own {
 		return p, err1 == nil && err2 == nil
 	}
 	generation, id, _ := strings.Cut(rest, ".")
@@ -120,7 +120,7 @@ func (v *View) fulfil(ctx context.Context, r *Read, parts []*partition, on func(
 }
 
 // of refuses a token of another topic than the one that the partition's state was made from.
-func (p *partition) of(at place) error {
+func (p *partition) of(at named) error {
 	s, err := p.hold()
 	if err != nil {
 		return err
