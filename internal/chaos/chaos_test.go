@@ -71,12 +71,12 @@ func TestTidemark_IsExactThroughEveryKindOfFault(t *testing.T) {
 	}
 }
 
-// A connection that breaks before the reply is read leaves a commit in doubt, here about every tenth.
+// A connection that breaks before the reply is read leaves a commit in doubt, here about every fourth.
 func TestTidemark_IsExactWhenRepliesGetLost(t *testing.T) {
 	t.Parallel()
 	r := short(t, Tidemark, func(c *Config) {
-		c.Brokers, c.LoseReplies, c.RepliesLostMin = kafkatest.Shared(t), 0.03, 10
-		c.Faults, c.Only = 2, []string{kindKill}
+		c.Brokers, c.LoseReplies, c.RepliesLostMin = kafkatest.Shared(t), 0.1, 10
+		c.Faults, c.Every, c.Only = 2, 6*time.Second, []string{kindKill}
 	})
 	if !r.OK() {
 		t.Errorf("lost %d, doubled %d, %d IDs differ; want none: %v", r.Lost, r.Doubled, r.Differ, r.Blames[0])
