@@ -2,8 +2,11 @@ package eos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // deleted is the fail-stop of a job that has counted and whose input, table or loop is missing. To wait for it, or to create
@@ -39,7 +42,7 @@ func (u *Unit) lookForDeleted(ctx context.Context, plan *TopicPlan) (stop *FailS
 			lost, what = loop, "loop"
 		}
 		offsets, err := u.admin.adm.FetchOffsets(ctx, plan.Names.Group())
-		if err != nil {
+		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // the embedded broker knows no group without members
 			return nil, fmt.Errorf("fetch offsets of group %s: %w", plan.Names.Group(), err)
 		}
 		for topic, of := range offsets {

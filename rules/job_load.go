@@ -167,7 +167,7 @@ func (l *loader) input(n *yaml.Node) {
 			l.fault(t, "topic must be 1 to 249 of A-Z a-z 0-9 . _ - and not . or ..")
 		}
 		if own := strings.TrimPrefix(s, l.rs.job.Name); l.rs.job.Name != "" && own != s && ownTopic.MatchString(own) {
-			l.fault(t, "topic %s is one that the job writes itself: it would never end", s)
+			l.fault(t, "topic %s is one that the job writes itself, and it would never end: name another input, or give the job another name", s)
 		}
 		in.Topic = s
 	}

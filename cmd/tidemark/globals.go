@@ -176,9 +176,6 @@ func (a *app) connect(may starting) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	if names, input := (eos.Names{Job: rs.Job().Name}), rs.Job().Input.Topic; names.Owns(input) {
-		return nil, usagef("the input topic %s is one that job %s writes itself, and it would feed itself for ever: name another input, or give the job another name", input, names.Job)
-	}
 	c := &connection{rules: rs, close: func() error { return nil }}
 	if a.Embedded {
 		if c.kafka, c.close, err = a.embedded(may); err != nil {

@@ -200,6 +200,6 @@ func TestRun_RefusesInstancesAndInputsThatAreNotItsOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 		loop := &shell{t: t, job: file, brokers: s.brokers}
-		loop.do("", "run", "--state", t.TempDir()).wants(t, "input "+topic, exitUser, "", "feed itself")
+		loop.do("", "run", "--state", t.TempDir()).wants(t, "input "+topic, exitUser, "", "would never end")
 	}
 }
