@@ -1,14 +1,21 @@
 package view
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
+
+	pb "github.com/tidemark/tidemark/proto/tidemark/v1"
+	"github.com/tidemark/tidemark/proto/tidemark/v1/tidemarkv1connect"
 )
 
 // stalled begins a watch that takes its first heartbeat and nothing else.
@@ -259,5 +266,77 @@ func TestWatch_LeavesNoGoroutineBehind(t *testing.T) {
 	}
 	if err := goleak.Find(ignored...); err != nil {
 		t.Error(err)
+	}
+}
+
+// A server's deadlines are for answers; a watch has no end.
+func TestWatch_OutlivesTheServersDeadlines(t *testing.T) {
+	w := mustTable(t, embedded(t), 1)
+	w.begin()
+	r := w.viewWith(t.TempDir(), WatchConfig{Heartbeat: 300 * time.Millisecond}).ready()
+	serve := func(handler http.Handler) string {
+		s := httptest.NewUnstartedServer(handler)
+		s.Config.Protocols = &http.Protocols{}
+		s.Config.Protocols.SetHTTP1(true)
+		s.Config.Protocols.SetUnencryptedHTTP2(true)
+		s.Config.ReadTimeout, s.Config.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond
+		s.Start()
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	heartbeats := func(url string, n int) error {
+		resp, err := http.Get(url + "/v1/watch")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		for in := bufio.NewReader(resp.Body); n > 0; {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				return err
+			}
+			if line == "event: heartbeat\n" {
+				n--
+			}
+		}
+		return nil
+	}
+	url := serve(r.Handler())
+	if err := heartbeats(url, 3); err != nil {
+		t.Errorf("server-sent events: %v", err)
+	}
+	rpc, err := tidemarkv1connect.NewViewClient(h2c(t), url, connect.WithGRPC()).Watch(t.Context(), &pb.WatchRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rpc.Close()
+	for i := range 3 {
+		if !rpc.Receive() {
+			t.Fatalf("gRPC: %d heartbeats, then %v", i, rpc.Err())
+		}
+	}
+	// The control: a handler that leaves the deadlines alone is cut off.
+	url = serve(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		watcher, err := r.Watch(WatchRequest{})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer watcher.Close()
+		for {
+			events, err := watcher.Next(req.Context(), nil)
+			if err != nil {
+				return
+			}
+			for i := range events {
+				_, _ = w.Write(appendSSE(&events[i]))
+			}
+			if http.NewResponseController(w).Flush() != nil {
+				return
+			}
+		}
+	}))
+	if err := heartbeats(url, 3); err == nil {
+		t.Error("the control: deadlines that stand cut nothing off")
 	}
 }
