@@ -33,6 +33,7 @@ number may run. Every answer says as of which input position it is and how old; 
   curl http://127.0.0.1:8080/v1/flags/NAME/ids             those that bear a flag
   curl http://127.0.0.1:8080/v1/status                     positions, lag, age
   curl 'http://127.0.0.1:8080/v1/ids/85.245.107.41?at_least=3@1042'   not before event 1042 of partition 3 is counted
+  curl -N 'http://127.0.0.1:8080/v1/watch?flag=NAME'       every committed version of what bears the flag, as it comes
   also / for people, /openapi.json, /healthz, /readyz and /metrics; gRPC has reflection and health`
 }
 
