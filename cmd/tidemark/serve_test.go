@@ -173,6 +173,7 @@ func TestEmbedded_OthersReachTheBrokerWhileRunIsUpAndItsDataStay(t *testing.T) {
 	if body := fetch(t, url+"/v1/ids/24.151.103.17"); !strings.Contains(body, `"id":"24.151.103.17"`) {
 		t.Errorf("view of run: %s", body)
 	}
+	fetch(t, url+"/v1/ids?limit=1&max_age=1m") // an age is known once every partition has covered its input
 	try(t, "", append(common, "verify")...).wants(t, "verify while run is up", exitDone, "202 of 202", "")
 	if code := proc.stop(); code != exitDone {
 		t.Errorf("run ended with %d, want 0\n%s", code, proc.err.String())
