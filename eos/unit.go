@@ -67,8 +67,9 @@ type Config struct {
 	// Trace, if set, is called at each step of a commit and of a takeover; tests crash and freeze there.
 	Trace func(step string)
 
-	topicsEvery time.Duration // how often a session looks whether its topics are still the same (default 10 s)
-	weak        weakness
+	topicsEvery     time.Duration // how often a session looks whether its topics are still the same (default 10 s)
+	diskBufferBytes int           // a partition's memtable, and its block cache (default 16 MiB)
+	weak            weakness
 }
 
 // weakness switches protections off, for the tests that show what each is for. No other code can.
@@ -107,6 +108,9 @@ func (c *Config) setDefaults() {
 	set(&c.TransactionTimeout, 10*time.Second)
 	set(&c.LocalStateMaxAge, 24*time.Hour)
 	set(&c.topicsEvery, 10*time.Second)
+	if c.diskBufferBytes == 0 {
+		c.diskBufferBytes = diskBufferBytes
+	}
 	if c.PendingBytesMax == 0 {
 		c.PendingBytesMax = 64 << 20
 	}

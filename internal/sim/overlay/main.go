@@ -1,0 +1,159 @@
+// Command overlay writes copies of the Go runtime's files in which chance and preemption can be seeded, and the file for
+// go build -overlay that puts them in place of the installed ones:
+//
+//	go run ./internal/sim/overlay DIR && go test -overlay DIR/overlay.json -tags simruntime ./eos -run Simulation
+//
+// It changes, for goroutines in a testing/synctest bubble:
+//
+//   - a goroutine that waits for a mutex counts as blocked, so that time goes on: sarama holds one while it dials and while
+//     it waits for the first answer of a broker; the time after which a mutex is handed over is the bubble's
+//
+// and once a seed is set
+//
+//   - the order of select's ready cases and of maps, and whatever math/rand draws, follow from it: all of them ask the
+//     runtime for a number; so does the order in which goroutines that became ready run
+//   - no goroutine is taken off its processor because it ran for 10 ms or sat in a system call for 20 us, which the
+//     machine's load decides.
+//
+// It fails by name where the installed Go is not the one that it knows.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// edit replaces old, which must occur once, or adds new at the end of the file where old is empty.
+type edit struct{ old, new string }
+
+var edits = map[string][]edit{
+	"rand.go": {
+		{
+			"func rand() uint64 {\n",
+			"func rand() uint64 {\n\tif simSeeded() {\n\t\treturn simNext(&simSeed)\n\t}\n",
+		},
+		{
+			"func cheaprand() uint32 {\n",
+			"func cheaprand() uint32 {\n\tif simSeeded() {\n\t\treturn uint32(simNext(&simSeed) >> 32)\n\t}\n",
+		},
+		// The hash of strings in maps is keyed once, at the start of the process.
+		{
+			"\tglobalRand.state.Init(*seed)\n",
+			"\tclear(seed[:])\n\tglobalRand.state.Init(*seed)\n",
+		},
+		{"", `
+// simSeed is where the numbers of bubbles come from, 0 for the usual ones.
+//
+//go:linkname simSeed
+var simSeed uint64
+
+// simOrder is the same for the order of goroutines.
+//
+//go:linkname simOrder
+var simOrder uint64
+
+//go:nosplit
+func simSeeded() bool {
+	if simSeed == 0 {
+		return false
+	}
+	gp := getg().m.curg
+	return gp != nil && gp.bubble != nil
+}
+
+// simNext is splitmix64.
+//
+//go:nosplit
+func simNext(state *uint64) uint64 {
+	*state += 0x9e3779b97f4a7c15
+	z := *state
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+`},
+	},
+	"proc.go": {
+		{
+			"\tif randomizeScheduler && next && randn(2) == 0 {\n",
+			"\tif simOrder != 0 && next && gp.bubble != nil && simNext(&simOrder)>>62 == 0 {\n\t\tnext = false\n\t}\n" +
+				"\tif randomizeScheduler && simSeed == 0 && next && randn(2) == 0 {\n",
+		},
+		{"\t\tif retake(now) != 0 {\n", "\t\tif simSeed == 0 && retake(now) != 0 {\n"},
+	},
+	"runtime2.go": {{
+		"\twaitReasonSyncCondWait:          true,\n",
+		"\twaitReasonSyncCondWait:          true,\n\twaitReasonSyncMutexLock:         true,\n" +
+			"\twaitReasonSyncRWMutexRLock:      true,\n\twaitReasonSyncRWMutexLock:       true,\n",
+	}},
+	// A mutex hands itself over after 1 ms of waiting.
+	"sema.go": {{
+		"func internal_sync_nanotime() int64 {\n",
+		"func internal_sync_nanotime() int64 {\n\tif b := getg().bubble; b != nil {\n\t\treturn b.now\n\t}\n",
+	}},
+}
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: overlay DIR")
+		os.Exit(2)
+	}
+	if err := write(os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, "overlay:", err)
+		os.Exit(1)
+	}
+}
+
+// write makes dir's files anew.
+func write(dir string) error {
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("ask go for its GOROOT: %w", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	replace := map[string]string{}
+	for name, list := range edits {
+		from := filepath.Join(strings.TrimSpace(string(root)), "src", "runtime", name)
+		source, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		text, err := apply(string(source), list)
+		if err != nil {
+			return fmt.Errorf("%s: %w", from, err)
+		}
+		to := filepath.Join(dir, name)
+		if err := os.WriteFile(to, []byte(text), 0o600); err != nil {
+			return err
+		}
+		replace[from] = to
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "overlay.json"), list, 0o600)
+}
+
+func apply(text string, edits []edit) (string, error) {
+	for _, e := range edits {
+		if e.old == "" {
+			text += e.new
+			continue
+		}
+		if n := strings.Count(text, e.old); n != 1 {
+			return "", fmt.Errorf("%q occurs %d times, want once: the overlay must be adapted to this version of Go", e.old, n)
+		}
+		text = strings.Replace(text, e.old, e.new, 1)
+	}
+	return text, nil
+}
