@@ -36,10 +36,8 @@ var edits = map[string][]edit{
 			"func rand() uint64 {\n",
 			"func rand() uint64 {\n\tif simSeeded() {\n\t\treturn simNext(&simSeed)\n\t}\n",
 		},
-		{
-			"func cheaprand() uint32 {\n",
-			"func cheaprand() uint32 {\n\tif simSeeded() {\n\t\treturn uint32(simNext(&simSeed) >> 32)\n\t}\n",
-		},
+		// A new thread is no event of the bubble.
+		{"\tmp.cheaprand = rand()\n", "\tmp.cheaprand = bootstrapRand()\n"},
 		// The hash of strings in maps is keyed once, at the start of the process.
 		{
 			"\tglobalRand.state.Init(*seed)\n",
@@ -55,6 +53,15 @@ var simSeed uint64
 //
 //go:linkname simOrder
 var simOrder uint64
+
+// simCheap is cheaprand for what a bubble can see. The runtime's own uses keep theirs: how often a lock of its is contended
+// depends on the machine.
+func simCheap() uint32 {
+	if simSeeded() {
+		return uint32(simNext(&simSeed) >> 32)
+	}
+	return cheaprand()
+}
 
 //go:nosplit
 func simSeeded() bool {
@@ -90,11 +97,16 @@ func simNext(state *uint64) uint64 {
 		"\twaitReasonSyncCondWait:          true,\n\twaitReasonSyncMutexLock:         true,\n" +
 			"\twaitReasonSyncRWMutexRLock:      true,\n\twaitReasonSyncRWMutexLock:       true,\n",
 	}},
+	"select.go": {{
+		"\t\tj := cheaprandn(uint32(norder + 1))\n",
+		"\t\tj := uint32((uint64(simCheap()) * uint64(norder+1)) >> 32)\n",
+	}},
+	"time.go": {{"\t\t\tt.rand = cheaprand()\n", "\t\t\tt.rand = simCheap()\n"}},
 	// A mutex hands itself over after 1 ms of waiting.
 	"sema.go": {{
 		"func internal_sync_nanotime() int64 {\n",
 		"func internal_sync_nanotime() int64 {\n\tif b := getg().bubble; b != nil {\n\t\treturn b.now\n\t}\n",
-	}},
+	}, {"\ts.ticket = cheaprand() | 1\n", "\ts.ticket = simCheap() | 1\n"}},
 }
 
 func main() {
