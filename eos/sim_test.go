@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,7 @@ func TestSimulation_OneSeed(t *testing.T) {
 	metrics.UseNilMetrics = true // a meter's goroutine would outlive the bubble
 	runtime.MemProfileRate = 0   // its samples draw from the runtime's chance
 	runtime.GOMAXPROCS(1)
+	spareThreads()
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(1 << 30)
 	start := time.Now()
@@ -63,6 +65,9 @@ func TestSimulation_OneSeed(t *testing.T) {
 			Events: w.events, Virtual: time.Since(began).Seconds(), Trace: fmt.Sprintf("%016x", w.hash), Finds: w.finds,
 		}
 	})
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	fmt.Println("GC", mem.NumGC, mem.TotalAlloc>>20)
 	report.Real = time.Since(start).Seconds()
 	line, err := json.Marshal(report)
 	if err != nil {
@@ -92,4 +97,21 @@ func parseWeakness(list string) (w weakness) {
 		}
 	}
 	return w
+}
+
+// spareThreads has the runtime make the threads that it may want later: making one takes memory, at a moment that the
+// machine decides, and addresses are the order of maps keyed by pointers.
+func spareThreads() {
+	const n = 8
+	var all, made sync.WaitGroup
+	made.Add(n)
+	for range n {
+		all.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			made.Done()
+			made.Wait()
+		})
+	}
+	all.Wait()
 }

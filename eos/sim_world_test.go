@@ -139,7 +139,7 @@ func (w *simWorld) trace(line string) {
 	_, _ = h.Write([]byte(line))
 	w.hash = h.Sum64()
 	if w.lines != nil {
-		fmt.Fprintf(w.lines, "%s\n", line)
+		s1, s2 := sim.State(); fmt.Fprintf(w.lines, "%s %x %x %p\n", line, s1, s2, new([8]int))
 	}
 }
 

@@ -27,7 +27,7 @@ import (
 	"strings"
 )
 
-// edit replaces old, which must occur once, or adds new at the end of the file where old is empty.
+// edit replaces old, which must occur, or adds new at the end of the file where old is empty.
 type edit struct{ old, new string }
 
 var edits = map[string][]edit{
@@ -97,6 +97,11 @@ func simNext(state *uint64) uint64 {
 		"\twaitReasonSyncCondWait:          true,\n\twaitReasonSyncMutexLock:         true,\n" +
 			"\twaitReasonSyncRWMutexRLock:      true,\n\twaitReasonSyncRWMutexLock:       true,\n",
 	}},
+	// Caches of type switches, which are made by chance, and take memory: maps are ordered by addresses too.
+	"iface.go": {
+		{"cheaprand()&1023 ", "simCheap()&1023 "},
+		{"cheaprand()&uint32(oldC.Mask)", "simCheap()&uint32(oldC.Mask)"},
+	},
 	"select.go": {{
 		"\t\tj := cheaprandn(uint32(norder + 1))\n",
 		"\t\tj := uint32((uint64(simCheap()) * uint64(norder+1)) >> 32)\n",
@@ -162,10 +167,10 @@ func apply(text string, edits []edit) (string, error) {
 			text += e.new
 			continue
 		}
-		if n := strings.Count(text, e.old); n != 1 {
-			return "", fmt.Errorf("%q occurs %d times, want once: the overlay must be adapted to this version of Go", e.old, n)
+		if !strings.Contains(text, e.old) {
+			return "", fmt.Errorf("%q does not occur: the overlay must be adapted to this version of Go", e.old)
 		}
-		text = strings.Replace(text, e.old, e.new, 1)
+		text = strings.ReplaceAll(text, e.old, e.new)
 	}
 	return text, nil
 }
