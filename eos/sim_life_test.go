@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,12 +64,7 @@ func (s *simSlot) live(ghosts *sync.WaitGroup) {
 			s.w.find("%s does not start: %v", s.name, err)
 			return
 		}
-		var death <-chan time.Time
-		if !s.w.isDraining() {
-			timer := time.NewTimer(s.w.exponential(s.w.plan.life) + 100*time.Millisecond)
-			defer timer.Stop()
-			death = timer.C
-		}
+		death := time.After(s.w.exponential(s.w.plan.life))
 		select {
 		case <-s.stop:
 			l.endWell()
@@ -109,11 +106,8 @@ func (s *simSlot) begin() (*simLife, error) {
 	w := s.w
 	l := &simLife{slot: s, process: w.c.NewProcess(s.name), killed: make(chan struct{}), ended: make(chan struct{}), nextDir: s.dir}
 	l.steps = -1
-	if !w.isDraining() && w.chance(0.6) {
-		l.steps, l.freeze = w.uniform(120), w.chance(0.25)
-		if w.chance(0.5) {
-			l.steps %= 12
-		}
+	if w.chance(0.8) {
+		l.steps, l.freeze = w.uniform(w.plan.steps), w.chance(w.plan.freezes)
 	}
 	w.trace(fmt.Sprintf("%d %s begins", time.Now().UnixMicro(), s.name))
 	cfg := Config{
@@ -162,6 +156,9 @@ func (l *simLife) step(name string) {
 	now := l.steps == 0 && !l.slot.w.isDraining()
 	l.steps--
 	l.mu.Unlock()
+	if name == "flushed" && l.slot.w.chance(0.2) {
+		l.unit.writeOut()
+	}
 	switch {
 	case now && l.freeze:
 		l.frozen(name)
@@ -178,6 +175,18 @@ func (l *simLife) frozen(step string) {
 	l.process.Freeze()
 	time.Sleep(d)
 	l.process.Thaw()
+}
+
+// writeOut has LevelDB write what it holds in memory, as it does by itself when that grows.
+func (u *Unit) writeOut() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(u.disks)) {
+		d := u.disks[id].disk
+		d.mu.Lock()
+		_ = d.flush()
+		d.mu.Unlock()
+	}
 }
 
 // crash kills the process: the network is cut, and what its local state holds at this moment is what the next life gets.

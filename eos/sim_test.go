@@ -20,9 +20,10 @@ import (
 )
 
 const (
-	simSeedVar   = "SIM_SEED"
-	simWeakVar   = "SIM_WEAK"
-	simTraceFile = "SIM_TRACE"
+	simSeedVar    = "SIM_SEED"
+	simWeakVar    = "SIM_WEAK"
+	simTraceFile  = "SIM_TRACE"
+	simCrashesVar = "SIM_CRASHES" // of one history
 )
 
 // simReport is what one history answers.
@@ -65,9 +66,6 @@ func TestSimulation_OneSeed(t *testing.T) {
 			Events: w.events, Virtual: time.Since(began).Seconds(), Trace: fmt.Sprintf("%016x", w.hash), Finds: w.finds,
 		}
 	})
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
-	fmt.Println("GC", mem.NumGC, mem.TotalAlloc>>20)
 	report.Real = time.Since(start).Seconds()
 	line, err := json.Marshal(report)
 	if err != nil {

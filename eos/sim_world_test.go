@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -59,7 +60,9 @@ type simPlan struct {
 	session     time.Duration
 	transaction time.Duration
 	between     time.Duration // mean time between two batches of events
-	life        time.Duration // mean time until an instance dies of nothing in particular
+	life        time.Duration // mean time until an instance dies between two steps
+	steps       int           // the greatest number of steps of a commit or takeover after which it dies at one
+	freezes     float64       // the chance that it is frozen there instead
 	brokers     time.Duration // mean time between two faults of brokers
 	cluster     sim.Config
 }
@@ -70,9 +73,14 @@ func newSimPlan(seed uint64, rng *rand.Rand) simPlan {
 		partitions: 1 + rng.Int32N(3), instances: 1 + rng.IntN(3), crashes: 30,
 		session: pick(time.Second, 2*time.Second, 6*time.Second), transaction: pick(2*time.Second, 10*time.Second),
 		between: pick(20*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond),
-		life:    pick(2*time.Second, 10*time.Second), brokers: pick(3*time.Second, 15*time.Second, time.Hour),
+		steps:   []int{10, 30, 100}[rng.IntN(3)], freezes: []float64{0, 0.2, 0.5}[rng.IntN(3)],
+		brokers: pick(3*time.Second, 15*time.Second, time.Hour),
 		cluster: sim.Config{Seed: seed, Brokers: 3, TransactionsV2: rng.IntN(3) > 0},
 	}
+	if n, err := strconv.Atoi(os.Getenv(simCrashesVar)); err == nil {
+		p.crashes = n
+	}
+	p.life = p.session * time.Duration(2+rng.IntN(10))
 	f := &p.cluster.Faults
 	f.Latency, f.MarkerDelay = pick(100*time.Microsecond, time.Millisecond, 5*time.Millisecond), pick(time.Millisecond, 10*time.Millisecond, 100*time.Millisecond)
 	f.SlowLatency, f.SlowMarker = 20*f.Latency, pick(200*time.Millisecond, 3*time.Second)
@@ -139,7 +147,7 @@ func (w *simWorld) trace(line string) {
 	_, _ = h.Write([]byte(line))
 	w.hash = h.Sum64()
 	if w.lines != nil {
-		s1, s2 := sim.State(); fmt.Fprintf(w.lines, "%s %x %x %p\n", line, s1, s2, new([8]int))
+		fmt.Fprintf(w.lines, "%s\n", line)
 	}
 }
 

@@ -17,6 +17,3 @@ const Deterministic = true
 func SeedRuntime(seed uint64) {
 	simOrder, simSeed = seed, seed
 }
-
-// State is for debugging.
-func State() (uint64, uint64) { return simSeed, simOrder }

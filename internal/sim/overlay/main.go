@@ -11,7 +11,8 @@
 // and once a seed is set
 //
 //   - the order of select's ready cases and of maps, and whatever math/rand draws, follow from it: all of them ask the
-//     runtime for a number; so does the order in which goroutines that became ready run
+//     runtime for a number; so does the order in which goroutines that became ready run; a context ends its children in the
+//     order of their age, not of their addresses
 //   - no goroutine is taken off its processor because it ran for 10 ms or sat in a system call for 20 us, which the
 //     machine's load decides.
 //
@@ -30,8 +31,9 @@ import (
 // edit replaces old, which must occur, or adds new at the end of the file where old is empty.
 type edit struct{ old, new string }
 
+// edits are by the path of a file below GOROOT/src.
 var edits = map[string][]edit{
-	"rand.go": {
+	"runtime/rand.go": {
 		{
 			"func rand() uint64 {\n",
 			"func rand() uint64 {\n\tif simSeeded() {\n\t\treturn simNext(&simSeed)\n\t}\n",
@@ -84,7 +86,7 @@ func simNext(state *uint64) uint64 {
 }
 `},
 	},
-	"proc.go": {
+	"runtime/proc.go": {
 		{
 			"\tif randomizeScheduler && next && randn(2) == 0 {\n",
 			"\tif simOrder != 0 && next && gp.bubble != nil && simNext(&simOrder)>>62 == 0 {\n\t\tnext = false\n\t}\n" +
@@ -92,23 +94,50 @@ func simNext(state *uint64) uint64 {
 		},
 		{"\t\tif retake(now) != 0 {\n", "\t\tif simSeed == 0 && retake(now) != 0 {\n"},
 	},
-	"runtime2.go": {{
+	"runtime/runtime2.go": {{
 		"\twaitReasonSyncCondWait:          true,\n",
 		"\twaitReasonSyncCondWait:          true,\n\twaitReasonSyncMutexLock:         true,\n" +
 			"\twaitReasonSyncRWMutexRLock:      true,\n\twaitReasonSyncRWMutexLock:       true,\n",
 	}},
 	// Caches of type switches, which are made by chance, and take memory: maps are ordered by addresses too.
-	"iface.go": {
+	"runtime/iface.go": {
 		{"cheaprand()&1023 ", "simCheap()&1023 "},
 		{"cheaprand()&uint32(oldC.Mask)", "simCheap()&uint32(oldC.Mask)"},
 	},
-	"select.go": {{
+	"runtime/select.go": {{
 		"\t\tj := cheaprandn(uint32(norder + 1))\n",
 		"\t\tj := uint32((uint64(simCheap()) * uint64(norder+1)) >> 32)\n",
 	}},
-	"time.go": {{"\t\t\tt.rand = cheaprand()\n", "\t\t\tt.rand = simCheap()\n"}},
+	"runtime/time.go": {{"\t\t\tt.rand = cheaprand()\n", "\t\t\tt.rand = simCheap()\n"}},
+	// A context ends those that were made of it in the order of their addresses.
+	"context/context.go": {
+		{"map[canceler]struct{}", "map[canceler]uint64"},
+		{"p.children[child] = struct{}{}", "p.children[child] = simMade.Add(1)"},
+		{"range c.children {", "range simByAge(c.children) {"},
+		{"", `
+var simMade atomic.Uint64
+
+// simByAge orders children as they were made.
+func simByAge(children map[canceler]uint64) func(yield func(canceler) bool) {
+	list := make([]canceler, 0, len(children))
+	for child := range children {
+		list = append(list, child)
+		for i := len(list) - 1; i > 0 && children[list[i]] < children[list[i-1]]; i-- {
+			list[i], list[i-1] = list[i-1], list[i]
+		}
+	}
+	return func(yield func(canceler) bool) {
+		for _, child := range list {
+			if !yield(child) {
+				return
+			}
+		}
+	}
+}
+`},
+	},
 	// A mutex hands itself over after 1 ms of waiting.
-	"sema.go": {{
+	"runtime/sema.go": {{
 		"func internal_sync_nanotime() int64 {\n",
 		"func internal_sync_nanotime() int64 {\n\tif b := getg().bubble; b != nil {\n\t\treturn b.now\n\t}\n",
 	}, {"\ts.ticket = cheaprand() | 1\n", "\ts.ticket = simCheap() | 1\n"}},
@@ -139,7 +168,7 @@ func write(dir string) error {
 	}
 	replace := map[string]string{}
 	for name, list := range edits {
-		from := filepath.Join(strings.TrimSpace(string(root)), "src", "runtime", name)
+		from := filepath.Join(strings.TrimSpace(string(root)), "src", filepath.FromSlash(name))
 		source, err := os.ReadFile(from)
 		if err != nil {
 			return err
@@ -148,7 +177,7 @@ func write(dir string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", from, err)
 		}
-		to := filepath.Join(dir, name)
+		to := filepath.Join(dir, filepath.Base(name))
 		if err := os.WriteFile(to, []byte(text), 0o600); err != nil {
 			return err
 		}
