@@ -146,9 +146,7 @@ func (w *simWorld) level() bool {
 			return false
 		}
 		for p := range w.plan.partitions {
-			records := w.c.Committed(topic, p)
-			offset, _ := w.c.Offset(w.names.Group(), topic, p)
-			if len(records) > 0 && offset <= records[len(records)-1].Offset {
+			if offset, _ := w.c.Offset(w.names.Group(), topic, p); offset <= w.c.LastCommitted(topic, p) {
 				return false
 			}
 		}

@@ -64,7 +64,7 @@ func (s *simSlot) live(ghosts *sync.WaitGroup) {
 			s.w.find("%s does not start: %v", s.name, err)
 			return
 		}
-		death := time.After(s.w.exponential(s.w.plan.life))
+		death := time.After(l.lifetime())
 		select {
 		case <-s.stop:
 			l.endWell()
@@ -106,7 +106,7 @@ func (s *simSlot) begin() (*simLife, error) {
 	w := s.w
 	l := &simLife{slot: s, process: w.c.NewProcess(s.name), killed: make(chan struct{}), ended: make(chan struct{}), nextDir: s.dir}
 	l.steps = -1
-	if w.chance(0.8) {
+	if w.chance(0.85) {
 		l.steps, l.freeze = w.uniform(w.plan.steps), w.chance(w.plan.freezes)
 	}
 	w.trace(fmt.Sprintf("%d %s begins", time.Now().UnixMicro(), s.name))
@@ -143,6 +143,15 @@ func (s *simSlot) begin() (*simLife, error) {
 		_ = u.Close()
 	}()
 	return l, nil
+}
+
+// lifetime is after how long the process dies wherever it may be, if it has not at a step.
+func (l *simLife) lifetime() time.Duration {
+	w := l.slot.w
+	if w.chance(0.2) {
+		return w.exponential(w.plan.session)
+	}
+	return w.exponential(w.plan.life)
 }
 
 // step is the unit's Trace: here a process dies or freezes.

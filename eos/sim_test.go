@@ -52,7 +52,7 @@ func TestSimulation_OneSeed(t *testing.T) {
 	runtime.GOMAXPROCS(1)
 	spareThreads()
 	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(1 << 30)
+	debug.SetMemoryLimit(3 << 30) // a collection would not repeat
 	start := time.Now()
 	var report simReport
 	synctest.Test(t, func(t *testing.T) {

@@ -70,17 +70,17 @@ type simPlan struct {
 func newSimPlan(seed uint64, rng *rand.Rand) simPlan {
 	pick := func(ds ...time.Duration) time.Duration { return ds[rng.IntN(len(ds))] }
 	p := simPlan{
-		partitions: 1 + rng.Int32N(3), instances: 1 + rng.IntN(3), crashes: 30,
-		session: pick(time.Second, 2*time.Second, 6*time.Second), transaction: pick(2*time.Second, 10*time.Second),
-		between: pick(20*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond),
-		steps:   []int{10, 30, 100}[rng.IntN(3)], freezes: []float64{0, 0.2, 0.5}[rng.IntN(3)],
+		partitions: 1 + rng.Int32N(3), instances: 1 + rng.IntN(3), crashes: 40,
+		session: pick(time.Second, time.Second, 2*time.Second, 6*time.Second), transaction: pick(2*time.Second, 10*time.Second),
+		between: pick(40*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond),
+		steps:   []int{8, 16, 40}[rng.IntN(3)], freezes: []float64{0, 0.2, 0.5}[rng.IntN(3)],
 		brokers: pick(3*time.Second, 15*time.Second, time.Hour),
 		cluster: sim.Config{Seed: seed, Brokers: 3, TransactionsV2: rng.IntN(3) > 0},
 	}
 	if n, err := strconv.Atoi(os.Getenv(simCrashesVar)); err == nil {
 		p.crashes = n
 	}
-	p.life = p.session * time.Duration(2+rng.IntN(10))
+	p.life = p.session * time.Duration(3+rng.IntN(6))
 	f := &p.cluster.Faults
 	f.Latency, f.MarkerDelay = pick(100*time.Microsecond, time.Millisecond, 5*time.Millisecond), pick(time.Millisecond, 10*time.Millisecond, 100*time.Millisecond)
 	f.SlowLatency, f.SlowMarker = 20*f.Latency, pick(200*time.Millisecond, 3*time.Second)
@@ -88,6 +88,17 @@ func newSimPlan(seed uint64, rng *rand.Rand) simPlan {
 		f.LoseRequest, f.LoseReply, f.MuteReply, f.Commits = 0.001, 0.001, 0.0002, 10
 	}
 	return p
+}
+
+// favour makes what a protection is against more likely, for the control that has it switched off.
+func (p *simPlan) favour(weak weakness) {
+	switch {
+	case weak.noGeneration:
+		p.session, p.transaction, p.freezes, p.steps = time.Second, time.Minute, 0.8, 40
+		p.instances = max(p.instances, 2)
+	case weak.goOn, weak.flushFirst:
+		p.cluster.Faults.LoseRequest, p.cluster.Faults.Commits = 0.003, 10
+	}
 }
 
 // simWorld is one history: a model cluster, the instances of a job on it, and what must come of it.
@@ -128,6 +139,7 @@ func newSimWorld(t *testing.T, seed uint64, weak weakness) *simWorld {
 		rng: rand.New(rand.NewPCG(seed, 0)), want: map[string]*simTotals{}, deliver: map[uint64]bool{}, crashes: map[string]int{},
 	}
 	w.plan = newSimPlan(seed, w.rng)
+	w.plan.favour(weak)
 	w.plan.cluster.Trace = w.trace
 	if path := os.Getenv(simTraceFile); path != "" {
 		var err error

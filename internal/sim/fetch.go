@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -57,9 +56,8 @@ func (p *partition) fill(out *kmsg.FetchResponseTopicPartition, offset int64, ro
 		end = p.lastStable()
 		out.AbortedTransactions = []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
 	}
-	i, _ := slices.BinarySearchFunc(p.batches, offset, func(b *batch, at int64) int { return int(b.last - at) })
 	out.RecordBatches = []byte{}
-	for _, b := range p.batches[i:] {
+	for _, b := range p.batches[p.find(offset):] {
 		if b.first >= end || len(out.RecordBatches)+len(b.raw) > room && !(first && len(out.RecordBatches) == 0) {
 			break
 		}

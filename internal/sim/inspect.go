@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kbin"
@@ -71,6 +72,18 @@ func (c *Cluster) Committed(topic string, partition int32) []*kgo.Record {
 		IsolationLevel: kgo.ReadUncommitted(), Topic: topic, Partition: partition,
 	}, &fetched, kgo.DefaultDecompressor(), nil)
 	return decoded.Records
+}
+
+// LastCommitted is the offset of the last record that Committed answers, -2 where there is none.
+func (c *Cluster) LastCommitted(topic string, partition int32) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, b := range slices.Backward(c.partition(topic, partition).batches) {
+		if !b.control && (!b.txn || b.committed) {
+			return b.last
+		}
+	}
+	return -2
 }
 
 // Offset answers what a group has committed, -1 for nothing.

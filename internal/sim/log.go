@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -62,6 +64,12 @@ func (p *partition) lastStable() int64 {
 		lso = min(lso, t.first)
 	}
 	return lso
+}
+
+// find is the index of the batch that holds an offset, or of the first one after it.
+func (p *partition) find(offset int64) int {
+	i, _ := slices.BinarySearchFunc(p.batches, offset, func(b *batch, at int64) int { return cmp.Compare(b.last, at) })
+	return i
 }
 
 func (c *Cluster) partition(topic string, id int32) *partition {
@@ -248,8 +256,8 @@ func (c *Cluster) mark(p *partition, producer int64, epoch int16, commit bool) {
 		if !commit {
 			p.aborted = append(p.aborted, abortedTxn{producer, t.first, p.end})
 		}
-		for _, old := range p.batches {
-			if old.producer == producer && old.first >= t.first {
+		for _, old := range p.batches[p.find(t.first):] {
+			if old.producer == producer {
 				old.committed = commit
 			}
 		}
