@@ -50,6 +50,7 @@ type simLife struct {
 
 	mu      sync.Mutex // guards the fields below
 	steps   int        // until its end
+	last    string     // step
 	freeze  bool       // it is frozen there, not killed
 	killed  chan struct{}
 	dead    bool
@@ -79,7 +80,7 @@ func (s *simSlot) live(ghosts *sync.WaitGroup) {
 				l.endWell()
 				s.w.count(func() { s.w.stops++ })
 			default:
-				l.crash("at any time")
+				l.crash("")
 			}
 		case <-l.killed:
 		case <-l.ended:
@@ -104,7 +105,7 @@ func (s *simSlot) live(ghosts *sync.WaitGroup) {
 // begin starts a process.
 func (s *simSlot) begin() (*simLife, error) {
 	w := s.w
-	l := &simLife{slot: s, process: w.c.NewProcess(s.name), killed: make(chan struct{}), ended: make(chan struct{}), nextDir: s.dir}
+	l := &simLife{slot: s, process: w.c.NewProcess(s.name), killed: make(chan struct{}), ended: make(chan struct{}), nextDir: s.dir, last: "start"}
 	l.steps = -1
 	if w.chance(0.85) {
 		l.steps, l.freeze = w.uniform(w.plan.steps), w.chance(w.plan.freezes)
@@ -148,7 +149,7 @@ func (s *simSlot) begin() (*simLife, error) {
 // lifetime is after how long the process dies wherever it may be, if it has not at a step.
 func (l *simLife) lifetime() time.Duration {
 	w := l.slot.w
-	if w.chance(0.2) {
+	if w.chance(0.15) {
 		return w.exponential(w.plan.session)
 	}
 	return w.exponential(w.plan.life)
@@ -162,6 +163,7 @@ func (l *simLife) step(name string) {
 		return
 	}
 	l.slot.w.trace(fmt.Sprintf("%d %s: %s", time.Now().UnixMicro(), l.slot.name, name))
+	l.last = name
 	now := l.steps == 0 && !l.slot.w.isDraining()
 	l.steps--
 	l.mu.Unlock()
@@ -198,7 +200,7 @@ func (u *Unit) writeOut() {
 	}
 }
 
-// crash kills the process: the network is cut, and what its local state holds at this moment is what the next life gets.
+// crash kills the process, at a step or (with none) between two: the network is cut, and what its local state holds at this moment is what the next life gets.
 func (l *simLife) crash(step string) {
 	w := l.slot.w
 	l.mu.Lock()
@@ -207,6 +209,9 @@ func (l *simLife) crash(step string) {
 		return
 	}
 	l.dead = true
+	if step == "" {
+		step = "between " + l.last + " and the next step"
+	}
 	w.trace(fmt.Sprintf("%d %s crashes: %s", time.Now().UnixMicro(), l.slot.name, step))
 	w.count(func() { w.crashes[step]++; w.crashed++ })
 	l.process.Kill(func() bool { return w.chance(0.5) })

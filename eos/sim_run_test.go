@@ -186,3 +186,20 @@ func TestSimulation_FindsWhatAProtectionIsFor(t *testing.T) {
 		})
 	}
 }
+
+// A zombie is refused by its generation and by its epoch. Each alone is enough: the counterpart of the control above.
+func TestSimulation_EitherOfTwoFencesIsEnough(t *testing.T) {
+	for _, weak := range []string{"noGeneration", "noFence"} {
+		t.Run(weak, func(t *testing.T) {
+			sum := simSum{Began: time.Now()}
+			runSeeds(t, weak, func(r simReport) bool {
+				sum.add(r)
+				for _, found := range r.Finds {
+					t.Errorf("seed %d: %s", r.Seed, found)
+				}
+				return sum.Histories >= 20
+			})
+			t.Log(&sum)
+		})
+	}
+}

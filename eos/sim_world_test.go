@@ -80,7 +80,7 @@ func newSimPlan(seed uint64, rng *rand.Rand) simPlan {
 	if n, err := strconv.Atoi(os.Getenv(simCrashesVar)); err == nil {
 		p.crashes = n
 	}
-	p.life = p.session * time.Duration(3+rng.IntN(6))
+	p.life = p.session * time.Duration(5+rng.IntN(10))
 	f := &p.cluster.Faults
 	f.Latency, f.MarkerDelay = pick(100*time.Microsecond, time.Millisecond, 5*time.Millisecond), pick(time.Millisecond, 10*time.Millisecond, 100*time.Millisecond)
 	f.SlowLatency, f.SlowMarker = 20*f.Latency, pick(200*time.Millisecond, 3*time.Second)
@@ -126,9 +126,7 @@ type simWorld struct {
 	hash     uint64
 	lines    *os.File
 	draining bool
-	clean    bool // the instances are stopped one after the other, for the last time
-
-	dirs int
+	dirs     int
 }
 
 const simJob = "sim"

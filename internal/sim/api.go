@@ -102,9 +102,13 @@ func (c *Cluster) handleGroup(from *call, request kmsg.Request, response kmsg.Re
 	return true
 }
 
+// unsupportedAPIVersions names the version to ask in (KIP-511).
 func unsupportedAPIVersions() kmsg.Response {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	resp.ErrorCode = kerr.UnsupportedVersion.Code
+	own := kmsg.NewApiVersionsResponseApiKey()
+	own.ApiKey, own.MinVersion, own.MaxVersion = keyAPIVersions, versions[keyAPIVersions].min, versions[keyAPIVersions].max
+	resp.ApiKeys = append(resp.ApiKeys, own)
 	return resp
 }
 

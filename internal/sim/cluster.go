@@ -188,7 +188,7 @@ func (c *Cluster) serve(n *node, k *conn, from string) {
 }
 
 func (c *Cluster) trace(n *node, from string, req kmsg.Request, fate string) {
-	c.cfg.Trace(fmt.Sprintf("%d %s -> %d %s %s", time.Now().UnixMicro(), from, n.id, kmsg.NameForKey(req.Key()), fate))
+	c.cfg.Trace(fmt.Sprintf("%d %s -> %d %s v%d %s", time.Now().UnixMicro(), from, n.id, kmsg.NameForKey(req.Key()), req.GetVersion(), fate))
 }
 
 // answer decodes and handles one request; nil means that the connection is to be closed.
