@@ -23,7 +23,7 @@ type config struct {
 	recoveryRounds int
 	hotEntries     int
 	parts          map[string]bool // what is measured; empty means everything
-	only           string          // part of the names of the contenders of the speed runs
+	only           string          // part of the names of the contenders of the speed and latency runs
 	profiles       string          // a directory for CPU profiles, "" for none
 }
 

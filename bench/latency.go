@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,6 +43,9 @@ func (b *bench) latency(ctx context.Context, rate int) (map[string][]delays, err
 	for round := range b.latencyRounds {
 		for i := range pairs {
 			p := pairs[(i+round)%len(pairs)]
+			if !strings.Contains(p.name, b.only) {
+				continue
+			}
 			d, err := b.latencyRun(ctx, p, rate)
 			if err != nil {
 				return nil, fmt.Errorf("latency of %s at %d events/s: %w", p.name, rate, err)
@@ -200,6 +204,9 @@ func (b *bench) printLatency(rate int, all map[string][]delays) {
 		b.latencyRounds)
 	b.logf("%-27s %14s %14s %10s %10s %14s %8s", "", "scheduled p50", "scheduled p99", "acked p50", "acked p99", "ack alone p50", "GET p50")
 	for _, p := range pairs {
+		if len(all[p.name]) == 0 {
+			continue
+		}
 		of := func(pick func(*delays) time.Duration) float64 {
 			var values []float64
 			for i := range all[p.name] {

@@ -51,7 +51,7 @@ func parseFlags(args []string, out io.Writer) (cfg config, broker, external stri
 	fs.IntVar(&cfg.recoveryRounds, "recovery-rounds", 3, "rounds of the recovery")
 	fs.IntVar(&cfg.hotEntries, "hot-entries", 50_000, "window entries of the hot ID")
 	chosen := fs.String("parts", "", "what to measure, of "+strings.Join(partNames, ",")+"; default all")
-	fs.StringVar(&cfg.only, "only", "", "of the speed runs, only contenders whose name contains this")
+	fs.StringVar(&cfg.only, "only", "", "of the speed and latency runs, only contenders whose name contains this")
 	fs.StringVar(&cfg.profiles, "profiles", "", "directory for CPU profiles of the contenders (they cost a little)")
 	if err = fs.Parse(args); err != nil {
 		return cfg, broker, external, err

@@ -65,7 +65,7 @@ func watch(ctx context.Context, v *view.View, done chan error) (map[int32][]visi
 	for {
 		for p, id := range probes {
 			var state codecs.State
-			asOf, err := v.Get(id, &state)
+			asOf, err := v.Get(ctx, id, view.Read{}, &state)
 			if err != nil && !errors.Is(err, view.ErrNotFound) {
 				return nil, err
 			}

@@ -28,7 +28,7 @@ const (
 
 var (
 	// ErrNumber says that a text is no number, or one beyond the limits of an event.
-	ErrNumber = errors.New("codecs: not a number within the limits")
+	ErrNumber = errors.New("not a number within the limits")
 
 	exact = apd.Context{
 		Precision: arithmeticDigits, MaxExponent: exponentMax, MinExponent: exponentMin,

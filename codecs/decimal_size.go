@@ -1,6 +1,10 @@
 package codecs
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/cockroachdb/apd/v3"
+)
 
 // Within tells whether the number has at most digits digits before the point and decimals behind it.
 func (z *Decimal) Within(digits, decimals int) bool {
@@ -15,6 +19,34 @@ func (z *Decimal) Within(digits, decimals int) bool {
 		return int(r.big.NumDigits())+int(r.big.Exponent) <= digits && -int(r.big.Exponent) <= decimals
 	}
 	return digitsIn(magnitude(r.coef))+int(r.exp) <= digits && -int(r.exp) <= decimals
+}
+
+// Floor is the greatest whole number that is not above the number.
+func (z *Decimal) Floor() Decimal {
+	r := z.reduced()
+	if r.big == nil {
+		if r.exp >= 0 {
+			return r
+		}
+		if scale := -r.exp; scale < int32(len(powersOf10)) {
+			whole := r.coef / powersOf10[scale]
+			if r.coef < 0 { // r is reduced: something is left over
+				whole--
+			}
+			return Decimal{coef: whole}
+		}
+		return Decimal{coef: r.coef >> 63} // between -1 and 1
+	}
+	if r.big.Exponent >= 0 {
+		return r
+	}
+	var whole apd.Decimal
+	if _, err := exact.Floor(&whole, r.big); err != nil {
+		panic("codecs: a whole number needs more digits than what it was cut from: " + err.Error())
+	}
+	var f Decimal
+	f.keep(&whole)
+	return f
 }
 
 // TextLen is the length of AppendText's text.

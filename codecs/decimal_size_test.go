@@ -36,6 +36,30 @@ func TestDecimal_TextLenIsThatOfTheText(t *testing.T) {
 	}
 }
 
+func TestDecimal_Floor(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"0", "0"},
+		{"12", "12"},
+		{"1e33", "1000000000000000000000000000000000"},
+		{"1.5", "1"},
+		{"-1.5", "-2"},
+		{"-0.0000000000000000000000000000000000000001", "-1"},
+		{"0.0000000000000000000000000000000000000001", "0"},
+		{"-3e-18", "-1"},
+		{"-1490620089123.456", "-1490620089124"},
+		{"1490620089123.999999999999999999999", "1490620089123"},
+		{"-99999999999999999999.99999999999999", "-100000000000000000000"},
+		{"9999999999999999999999999999999999", "9999999999999999999999999999999999"},
+	} {
+		x := mustParse(t, c.text)
+		for _, form := range []Decimal{x, slowForm(x)} {
+			if got := form.Floor(); got.String() != c.want {
+				t.Errorf("%s: got %s, want %s", c.text, got.String(), c.want)
+			}
+		}
+	}
+}
+
 func BenchmarkDecimal_Within(b *testing.B) {
 	x, err := ParseDecimal([]byte("98.76"))
 	if err != nil {

@@ -1,13 +1,14 @@
 package codecs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
 )
 
 // ErrTime says that a text is no time, or one outside the years 0001 to 9999.
-var ErrTime = errors.New("codecs: not a time")
+var ErrTime = errors.New("not a time")
 
 // The times that can be written: years 0001 to 9999, in epoch ms.
 var (
@@ -20,6 +21,7 @@ func ParseTime(text []byte) (ms int64, err error) {
 	if ms, ok := parseUTC(text); ok {
 		return ms, nil
 	}
+	text = upperCase(text)
 	t, err := time.Parse(time.RFC3339Nano, string(text))
 	if err != nil || !isRFC3339(text) {
 		return 0, fmt.Errorf("%w: %.40q is not RFC 3339", ErrTime, text)
@@ -62,6 +64,14 @@ func parseUTC(b []byte) (ms int64, ok bool) {
 		return 0, false
 	}
 	return (daysFromCivil(year, month, day)*86400+hour*3600+minute*60+second)*1000 + fraction, true
+}
+
+// upperCase is the text with a T and a Z in place of t and z, which RFC 3339 allows and package time does not.
+func upperCase(text []byte) []byte {
+	if len(text) > 10 && (text[10] == 't' || text[len(text)-1] == 'z') {
+		return bytes.ToUpper(text)
+	}
+	return text
 }
 
 // isRFC3339 refuses what package time lets pass beyond it: an hour of one digit, a comma before the fraction, and zones

@@ -52,6 +52,20 @@ func (a *admin) topicIDs(ctx context.Context, topics ...string) (map[string][16]
 	return ids, nil
 }
 
+// missing are those of the topics that do not exist.
+func (a *admin) missing(ctx context.Context, topics ...string) (missing []string, err error) {
+	details, err := a.adm.ListTopicsWithInternal(ctx, topics...)
+	if err != nil {
+		return nil, fmt.Errorf("look up topics: %w", err)
+	}
+	for _, t := range topics {
+		if d, ok := details[t]; !ok || errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
+			missing = append(missing, t)
+		}
+	}
+	return missing, nil
+}
+
 func (a *admin) offsetAt(ctx context.Context, topic string, partition int32, ms int64) (int64, error) {
 	offsets, err := a.adm.ListOffsetsAfterMilli(ctx, ms, topic)
 	if err != nil {

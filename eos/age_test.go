@@ -83,6 +83,9 @@ func TestConfig_TimesThatMakeNoSenseAreRefused(t *testing.T) {
 		"age of local state":  func(c *Config) { c.LocalStateMaxAge = -time.Hour },
 		"session timeout":     func(c *Config) { c.SessionTimeout = time.Nanosecond },
 		"transaction timeout": func(c *Config) { c.TransactionTimeout = -time.Second },
+		"Heartbeat.Interval": func(c *Config) {
+			c.Kafka = &Kafka{Brokers: c.Kafka.Brokers, SessionTimeout: time.Second, HeartbeatInterval: time.Second}
+		},
 	} {
 		cfg := good
 		change(&cfg)
@@ -93,5 +96,9 @@ func TestConfig_TimesThatMakeNoSenseAreRefused(t *testing.T) {
 		if u != nil {
 			_ = u.Close()
 		}
+	}
+	k := &Kafka{Brokers: good.Kafka.Brokers, SessionTimeout: time.Second}
+	if _, err := k.Sarama(); err != nil {
+		t.Errorf("a session timeout below the default heartbeat: %v", err)
 	}
 }

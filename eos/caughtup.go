@@ -158,6 +158,9 @@ func (u *Unit) TrimLoop(ctx context.Context) error {
 // that break a guarantee are a *FailStop; an input that does not exist is ErrUnknownTopic; what else
 // fails may pass.
 func (u *Unit) PrepareTopics(ctx context.Context, plan *TopicPlan) (*TopicReport, error) {
+	if err := u.deleted(ctx, plan); err != nil {
+		return nil, err
+	}
 	created, err := EnsureTopics(ctx, u.admin.adm, plan)
 	if err != nil {
 		return nil, err

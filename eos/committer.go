@@ -176,6 +176,6 @@ func (s *session) flush(c *cut) error {
 	c.p.mu.Lock()
 	defer c.p.mu.Unlock()
 	c.p.committed = c.position
-	c.p.table.flushedSeq = c.seq
+	c.p.table.flushed(c.seq)
 	return nil
 }

@@ -63,6 +63,7 @@ type DiskOption func(*diskTuning)
 
 type diskTuning struct {
 	cacheBytes, writeBufferBytes int
+	wrap                         func(storage.Storage) storage.Storage
 	// stock opens with LevelDB's defaults, journal and all. It is the control of the tests of damage, which must find
 	// that it serves damaged state.
 	stock bool
@@ -74,6 +75,11 @@ func DiskCache(bytes int) DiskOption { return func(t *diskTuning) { t.cacheBytes
 // DiskWriteBuffer sets the size of the memtable, which also bounds what an unclean stop has to read again (two of them);
 // the default is 32 MiB.
 func DiskWriteBuffer(bytes int) DiskOption { return func(t *diskTuning) { t.writeBufferBytes = bytes } }
+
+// DiskStorage puts wrap around the files; tests make them fail and slow.
+func DiskStorage(wrap func(storage.Storage) storage.Storage) DiskOption {
+	return func(t *diskTuning) { t.wrap = wrap }
+}
 
 // diskFormat is the version of the layout on disk. Another one is begun anew: local state is never migrated.
 const diskFormat = 1
@@ -114,8 +120,11 @@ func OpenDisk(dir string, id DiskID, maxAge time.Duration, now time.Time, option
 		return nil, fmt.Errorf("open state directory %s: %w", dir, err)
 	}
 	d := &Disk{dir: dir, id: id, stor: files, flushedAt: time.Now()}
+	if tuning.wrap != nil {
+		d.stor = tuning.wrap(files)
+	}
 	if !tuning.stock {
-		d.stor = noJournal{files}
+		d.stor = noJournal{d.stor}
 	}
 	if d.why, err = d.resume(&tuning, maxAge, now); err == nil && d.why != "" {
 		err = d.begin(&tuning, now)
@@ -248,7 +257,7 @@ func (d *Disk) begin(tuning *diskTuning, now time.Time) error {
 		err = d.flush()
 	}
 	if err != nil {
-		return errors.Join(err, d.db.Close())
+		return errors.Join(err, d.closeDB())
 	}
 	return nil
 }
@@ -431,11 +440,15 @@ func (d *Disk) Close() error {
 	if d.failed == nil && !d.Damaged() {
 		err = d.flush()
 	}
+	return errors.Join(err, d.closeDB(), d.stor.Close())
+}
+
+// closeDB ends LevelDB. After a flush that failed, as on a full disk, the write lock is lost (see flush) and DB.Close would wait
+// for it for ever; LevelDB's goroutines end all the same.
+func (d *Disk) closeDB() error {
 	if d.failed != nil {
-		// The write lock is lost (see flush), and DB.Close would wait for it; its goroutines end all the same.
 		go func(db *leveldb.DB) { _ = db.Close() }(d.db)
-	} else {
-		err = errors.Join(err, d.judge(d.db.Close())) // a compaction may have met damage
+		return nil
 	}
-	return errors.Join(err, d.stor.Close())
+	return d.judge(d.db.Close()) // a compaction may have met damage
 }

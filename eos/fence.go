@@ -88,6 +88,10 @@ type fencingStrategy struct {
 	unit *Unit
 }
 
+// Name carries the digest of the rules. A group's members have to agree on a strategy, so the broker itself keeps members
+// with other rules out of it, before they get or disturb anything (INCONSISTENT_GROUP_PROTOCOL).
+func (f fencingStrategy) Name() string { return f.BalanceStrategy.Name() + " " + f.unit.cfg.Digest }
+
 // fencePatience bounds what the fencing may add to a rebalance when a coordinator is away.
 const fencePatience = 2 * time.Second
 

@@ -40,6 +40,10 @@ func (u *Unit) Options() []goka.ProcessorOption {
 	}
 }
 
+// claimRecordsMax is how many records of a claim sarama holds besides those of the answer in hand. It counts them only, and a
+// record may have megabytes: the batches, which are bounded by bytes, gather the rest.
+const claimRecordsMax = 64
+
 func (u *Unit) saramaConfig() (*sarama.Config, error) {
 	cfg, err := u.cfg.Kafka.Sarama()
 	if err != nil {
@@ -50,7 +54,7 @@ func (u *Unit) saramaConfig() (*sarama.Config, error) {
 	cfg.Consumer.Group.Session.Timeout = u.cfg.SessionTimeout
 	cfg.Consumer.Group.Heartbeat.Interval = u.cfg.SessionTimeout / 4
 	cfg.Consumer.Fetch.Default = 4 << 20
-	cfg.ChannelBufferSize = 1024
+	cfg.ChannelBufferSize = claimRecordsMax
 	if u.cfg.weak.noStable {
 		cfg.Consumer.IsolationLevel = sarama.ReadUncommitted // sarama requires stable offsets with the other
 	}
@@ -65,6 +69,7 @@ type batch struct {
 	topic     string
 	partition int32
 	records   []*sarama.ConsumerMessage
+	bytes     int // of the records
 	highWater int64
 }
 
@@ -139,46 +144,70 @@ func newBatchClaim(s *session, claim sarama.ConsumerGroupClaim) *batchClaim {
 // Messages delivers one message a batch.
 func (c *batchClaim) Messages() <-chan *sarama.ConsumerMessage { return c.out }
 
-// pump gathers what has already arrived, up to BatchRecordsMax, until ctx or the claim ends.
+// pump makes batches of what arrives until ctx or the claim ends.
 func (c *batchClaim) pump(ctx context.Context) {
 	defer close(c.out)
 	in := c.ConsumerGroupClaim.Messages()
 	for {
-		var first *sarama.ConsumerMessage
-		var ok bool
 		select {
 		case <-ctx.Done():
 			return
-		case first, ok = <-in:
-			if !ok {
+		case first, ok := <-in:
+			if !ok || !c.deliver(ctx, first, in) {
 				return
 			}
-		}
-		b := &batch{session: c.session, topic: c.Topic(), partition: c.Partition(), records: c.gather(first, in), highWater: c.HighWaterMarkOffset()}
-		msg := &sarama.ConsumerMessage{Topic: b.topic, Partition: b.partition, Offset: b.records[len(b.records)-1].Offset, Value: c.session.unit.batches.put(b)}
-		select {
-		case <-ctx.Done():
-			return
-		case c.out <- msg:
 		}
 	}
 }
 
-func (c *batchClaim) gather(first *sarama.ConsumerMessage, in <-chan *sarama.ConsumerMessage) []*sarama.ConsumerMessage {
-	records := make([]*sarama.ConsumerMessage, 1, min(c.session.unit.cfg.BatchRecordsMax, len(in)+1))
-	records[0] = first
-	for len(records) < c.session.unit.cfg.BatchRecordsMax {
-		select {
-		case msg, ok := <-in:
-			if !ok {
-				return records
+// deliver begins a batch with first, and adds what has arrived, and what arrives while Goka is busy with the batch before. It
+// tells whether Goka took it before ctx ended.
+func (c *batchClaim) deliver(ctx context.Context, first *sarama.ConsumerMessage, in <-chan *sarama.ConsumerMessage) bool {
+	recordsMax := c.session.unit.cfg.BatchRecordsMax
+	b := &batch{session: c.session, topic: c.Topic(), partition: c.Partition(), records: make([]*sarama.ConsumerMessage, 0, min(recordsMax, len(in)+1))}
+	b.add(first)
+	msg := &sarama.ConsumerMessage{Topic: b.topic, Partition: b.partition, Value: c.session.unit.batches.put(b)}
+	for {
+		for !b.full(recordsMax) && len(in) > 0 {
+			if next, ok := <-in; ok {
+				b.add(next)
 			}
-			records = append(records, msg)
-		default:
-			return records
+		}
+		more := in
+		if b.full(recordsMax) {
+			more = nil
+		}
+		// Only here: nobody else sees the batch before Goka takes it.
+		b.highWater, msg.Offset = c.HighWaterMarkOffset(), b.records[len(b.records)-1].Offset
+		select {
+		case c.out <- msg:
+			return true
+		case <-ctx.Done():
+			return false
+		case next, ok := <-more:
+			if !ok {
+				in = nil // the claim is over, the batch is still to be taken
+				continue
+			}
+			b.add(next)
 		}
 	}
-	return records
+}
+
+// claimBatchBytes bounds what a batch adds to what is uncommitted before back-pressure is asked again; a larger record is a
+// batch of its own.
+const claimBatchBytes = 1 << 20
+
+func (b *batch) add(msg *sarama.ConsumerMessage) {
+	b.records = append(b.records, msg)
+	b.bytes += len(msg.Key) + len(msg.Value)
+	for _, h := range msg.Headers {
+		b.bytes += len(h.Key) + len(h.Value)
+	}
+}
+
+func (b *batch) full(recordsMax int) bool {
+	return len(b.records) >= recordsMax || b.bytes >= claimBatchBytes
 }
 
 // refusingProducer: outputs go through Work, inside the transaction; Goka's own producer would not.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +51,11 @@ func (g *group) Consume(ctx context.Context, topics []string, handler sarama.Con
 	go func() { // sarama blocks on unread errors
 		defer close(drained)
 		for err := range g.inner.Errors() {
+			if stop := g.unit.inflated(err); stop != nil {
+				g.unit.setFatal(stop)
+				cancel()
+				continue
+			}
 			g.unit.log.Info("consumer group", "cause", err)
 		}
 	}()
@@ -84,6 +90,9 @@ func (g *group) Consume(ctx context.Context, topics []string, handler sarama.Con
 		if stop == nil {
 			stop = g.unit.twin(ctx, err, h.member, &failures)
 		}
+		if stop == nil {
+			stop = g.unit.gone(ctx, err, &failures)
+		}
 		if stop != nil {
 			g.unit.setFatal(stop)
 			return stop
@@ -101,6 +110,9 @@ const shortSession = time.Second
 // lastWord is what the last session before a shutdown has to say: a fault that only a person mends is
 // said now, not at the next start.
 func (g *group) lastWord(h *sessionHandler) error {
+	if stop := g.unit.Err(); stop != nil {
+		return stop
+	}
 	err := h.failure()
 	if err == nil || isTransient(err) {
 		return nil
@@ -178,6 +190,32 @@ func (u *Unit) twin(ctx context.Context, err error, own string, failures *attemp
 	return nil
 }
 
+// gone answers a FailStop where topics of the job have been missing for longer than a broker that has just started may not know
+// them. Nothing brings them back: one that is made again is another one.
+func (u *Unit) gone(ctx context.Context, err error, failures *attempts) error {
+	unknown := errors.Is(err, ErrUnknownTopic) || errors.Is(err, kerr.UnknownTopicOrPartition) ||
+		errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, sarama.ErrUnknownTopicOrPartition)
+	if !unknown && failures.missing.IsZero() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	n := u.cfg.Names
+	missing, err := u.admin.missing(ctx, u.cfg.Input, n.Table(), n.Loop(), n.Flags(), n.DeadLetters())
+	switch {
+	case err != nil:
+		u.log.Info("asking which topics exist", "cause", err)
+	case len(missing) == 0:
+		failures.missing = time.Time{}
+	case failures.missing.IsZero():
+		failures.missing = time.Now()
+	case time.Since(failures.missing) > missingMax:
+		return Stop(ErrUnknownTopic, "restore the topic; or give the job a new name so that it computes its state anew, or, for flags and dead letters, create it empty with `tidemark topics --create`",
+			"deleted while the job was running: topic %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
 // neverMended are answers of brokers that trying again does not change. sarama has its own values.
 var neverMended = []error{
 	kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.PolicyViolation,
@@ -186,7 +224,6 @@ var neverMended = []error{
 	kerr.ClusterAuthorizationFailed, kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism,
 	sarama.ErrTopicAuthorizationFailed, sarama.ErrGroupAuthorizationFailed, sarama.ErrClusterAuthorizationFailed,
 	sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism, sarama.ErrInvalidSessionTimeout,
-	sarama.ErrInconsistentGroupProtocol,
 }
 
 // forGood answers the error with which the unit has to stop, nil if trying again may help. Fail-stops
@@ -195,6 +232,10 @@ var neverMended = []error{
 func (u *Unit) forGood(err error, failures *attempts) error {
 	if !isTransient(err) {
 		return err
+	}
+	if errors.Is(err, sarama.ErrInconsistentGroupProtocol) { // fencingStrategy.Name
+		return Stop(err, "a changed job file needs a new name, or a new generation of the state",
+			"live members of group %s have other rules than this job file's (%.12s), or are another program's", u.cfg.Names.Group(), u.cfg.Digest)
 	}
 	for _, never := range neverMended {
 		if errors.Is(err, never) {
@@ -327,8 +368,9 @@ const failuresMax = 3
 
 // attempts counts failures in a row, for backoff and for giving up where no progress is made.
 type attempts struct {
-	n      int
-	places map[string]int // failures at one record; a record that was handled never comes again
+	n       int
+	places  map[string]int // failures at one record; a record that was handled never comes again
+	missing time.Time      // since when a topic has been missing
 }
 
 // reset follows progress. What failed at a record still counts: others may have made the progress.

@@ -36,7 +36,7 @@ type Kafka struct {
 	// SessionTimeout is how long the group waits for a silent member; 0 is 6 s, the least that brokers allow by default
 	// (group.min.session.timeout.ms).
 	SessionTimeout time.Duration
-	// HeartbeatInterval is 1.5 s when 0. It bounds how late a member hears of a rebalance.
+	// HeartbeatInterval is a quarter of the session timeout when 0. It bounds how late a member hears of a rebalance.
 	HeartbeatInterval time.Duration
 	// RebalanceTimeout is how long members have to stop their work and join again; 0 is 10 s.
 	RebalanceTimeout time.Duration
@@ -187,7 +187,7 @@ func (k *Kafka) Sarama() (*sarama.Config, error) {
 	c.Consumer.Offsets.Initial = sarama.OffsetOldest
 	c.Consumer.Group.ResetInvalidOffsets = false
 	c.Consumer.Group.Session.Timeout = orElse(k.SessionTimeout, 6*time.Second)
-	c.Consumer.Group.Heartbeat.Interval = orElse(k.HeartbeatInterval, 1500*time.Millisecond)
+	c.Consumer.Group.Heartbeat.Interval = orElse(k.HeartbeatInterval, c.Consumer.Group.Session.Timeout/4)
 	c.Consumer.Group.Rebalance.Timeout = rebalance
 	c.Consumer.Group.Rebalance.Retry.Backoff = 250 * time.Millisecond
 	if k.TLS != nil {

@@ -83,6 +83,9 @@ type producer struct {
 // the input's records take twice that (topics.go), for a batch has a little more around its records.
 const RecordBytesMax = largeMessageBytes / 2
 
+// batchBytes is the largest record batch of an output without a limit of its own.
+const batchBytes = 1_000_000
+
 // batchBytesMax is the largest record batch that goes to a topic: well under its max.message.bytes.
 func batchBytesMax(n Names) func(topic string) int32 {
 	return func(topic string) int32 {
@@ -92,7 +95,7 @@ func batchBytesMax(n Names) func(topic string) int32 {
 		case n.Table():
 			return tableMessageBytes / 2
 		}
-		return 1_000_000
+		return batchBytes
 	}
 }
 

@@ -2,6 +2,7 @@ package eos
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -268,6 +269,9 @@ func TestProtect_TopicsThatForgetAreRefused(t *testing.T) {
 		w.set(w.names.Table(), "cleanup.policy", "compact")
 		w.set(w.names.Loop(), "retention.ms", "-1")
 	}
+	w.set(w.names.Table(), "max.message.bytes", strconv.Itoa(tableMessageBytes))
+	w.set(w.names.Loop(), "max.message.bytes", strconv.Itoa(largeMessageBytes))
+	w.set(w.names.DeadLetters(), "max.message.bytes", strconv.Itoa(largeMessageBytes))
 	right()
 	eventually(t, time.Minute, "the control: right topics are taken", func() bool {
 		_, err = u.PrepareTopics(t.Context(), plan)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -50,7 +51,31 @@ func (s *session) recover(ctx context.Context, claimed []int32) error {
 	if err := s.followTables(ctx, offsets); err != nil {
 		return err
 	}
-	return s.place(ctx, offsets)
+	err = s.place(ctx, offsets)
+	var stop *FailStop
+	if errors.As(err, &stop) {
+		return s.secondLook(ctx, stop, topics, claimed, offsets)
+	}
+	return err
+}
+
+// errOvertaken says that another member committed for our partitions while they were being recovered.
+var errOvertaken = errors.New("partitions were taken over while they were being recovered")
+
+// secondLook answers whether a fail-stop stands. A process that was frozen after it had read the offsets, and thaws when
+// another one has taken over and committed, finds a table that is further than they: nobody changed them from outside. A
+// commit that the table shows has its offsets committed or pending, so stable offsets tell.
+func (s *session) secondLook(ctx context.Context, stop *FailStop, topics []string, claimed []int32, before map[int32]map[string]groupOffset) error {
+	now, err := s.unit.stableOffsets(ctx, topics, claimed)
+	if err != nil {
+		return err
+	}
+	for id, of := range before {
+		if !maps.Equal(of, now[id]) {
+			return fmt.Errorf("%w: the offsets of partition %d have changed since they were read (%s)", errOvertaken, id, stop.Fault)
+		}
+	}
+	return stop
 }
 
 // publish makes the session's status visible.
@@ -76,7 +101,7 @@ func (u *Unit) disk(id int32, tableID [16]byte) (*ownedDisk, error) {
 	disk, err := OpenDisk(dir, DiskID{
 		TableID: tableID, Topic: u.cfg.Names.Table(), Partition: id,
 		Generation: u.cfg.Names.Generation, Digest: u.cfg.Digest, Layout: "processor",
-	}, u.cfg.LocalStateMaxAge, now(), DiskWriteBuffer(u.cfg.diskBufferBytes), DiskCache(u.cfg.diskBufferBytes))
+	}, u.cfg.LocalStateMaxAge, now(), DiskWriteBuffer(u.cfg.diskBufferBytes), DiskCache(u.cfg.diskBufferBytes), DiskStorage(u.cfg.Storage))
 	if err != nil {
 		return nil, fmt.Errorf("local state of partition %d: %w", id, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // session is one generation of group membership: from the moment that partitions are assigned until
@@ -106,12 +107,13 @@ func (s *session) run() {
 }
 
 // watchTopics ends the session when one of its topics is made again. Setup would see that, but a consumer
-// that asks by name goes on in the new topic where the old one ended, if there is that much in it.
+// that asks by name goes on in the new topic where the old one ended, if there is that much in it. One that is
+// missing twice in a row ends it too: sarama looks for its leader for ever, and Consume decides (Unit.gone).
 func (s *session) watchTopics(ctx context.Context) {
 	tick := time.NewTicker(s.unit.cfg.topicsEvery)
 	defer tick.Stop()
 	names := slices.Collect(maps.Keys(s.topicIDs))
-	for {
+	for missing := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -120,6 +122,12 @@ func (s *session) watchTopics(ctx context.Context) {
 		ids, err := s.unit.admin.topicIDs(ctx, names...)
 		if err != nil && ctx.Err() == nil {
 			s.unit.log.Warn("looking whether the topics are the same", "cause", err)
+		}
+		if !errors.Is(err, kerr.UnknownTopicOrPartition) {
+			missing = 0
+		} else if missing++; missing > 1 {
+			s.fail(err)
+			return
 		}
 		for topic, id := range ids {
 			if id != s.topicIDs[topic] {

@@ -116,6 +116,23 @@ func TestSession_AHandlerThatFailsWhileTheSessionEndsIsNotCommitted(t *testing.T
 	w.check()
 }
 
+// What Goka was handed and never took must not be kept for ever, nor reach the next session.
+func TestSession_ItsBatchesEndWithIt(t *testing.T) {
+	u, err := New(newWorld(t, startFake(t), 1).config("a", t.TempDir()))
+	if err != nil {
+		t.Fatalf("new: %v", err)
+	}
+	defer func() { _ = u.Close() }()
+	ended, next := &session{unit: u, cancel: func(error) {}, stopCommits: func() {}}, &session{unit: u}
+	tickets := map[*session][]byte{ended: u.batches.put(&batch{session: ended}), next: u.batches.put(&batch{session: next})}
+	ended.abandon(errSessionOver)
+	for s, want := range map[*session]bool{ended: false, next: true} {
+		if _, ok := u.batches.take(tickets[s]); ok != want {
+			t.Errorf("the batch of the session that ended: %t; it is still there: %t, want %t", s == ended, ok, want)
+		}
+	}
+}
+
 func TestUnit_ARecordThatTheHandlerNeverTakesStopsIt(t *testing.T) {
 	for name, fail := range map[string]func() error{
 		"error": func() error { return errors.New("not this one") },

@@ -114,14 +114,22 @@ func (t *table) weigh(e *entry) int64 {
 }
 
 // evict makes room for a thirty-second part of the budget. Where it cannot, because too much is dirty, it is tried again when
-// as much has been added.
+// as much has been added, or when something was flushed.
 func (t *table) evict() {
 	room := t.budgetBytes / 32
-	if len(t.old) == 0 {
+	t.evictOld(t.budgetBytes - room)
+	if t.bytes > t.budgetBytes-room {
 		t.old, t.young = t.young, map[string]*entry{}
+		t.evictOld(t.budgetBytes - room)
 	}
+	t.evictBytes = max(t.budgetBytes, t.bytes+room)
+}
+
+// evictOld drops entries of the old generation, at random, until at most target bytes are held. What LevelDB does not have
+// goes to the young one: if that is not enough, the old one is empty afterwards.
+func (t *table) evictOld(target int64) {
 	for key, e := range t.old {
-		if t.bytes <= t.budgetBytes-room {
+		if t.bytes <= target {
 			break
 		}
 		delete(t.old, key)
@@ -131,7 +139,14 @@ func (t *table) evict() {
 			t.bytes -= e.bytes
 		}
 	}
-	t.evictBytes = max(t.budgetBytes, t.bytes+room)
+}
+
+// flushed notes that LevelDB has the cuts up to seq. What was kept for them alone is dropped where it does not fit.
+func (t *table) flushed(seq uint64) {
+	t.flushedSeq = seq
+	if t.bytes > t.budgetBytes {
+		t.evict()
+	}
 }
 
 // cut encodes every dirty value once, in order of the keys, and begins a new list of them. LevelDB takes what comes in order

@@ -38,7 +38,7 @@ func TestTable_ReadsWhatWasWrittenWithinItsBudget(t *testing.T) {
 			t.Fatal(err)
 		}
 		cuts = cuts[1:]
-		tab.flushedSeq++
+		tab.flushed(tab.flushedSeq + 1)
 	}
 	dropped := 0
 	for step := range 20_000 {
@@ -101,4 +101,36 @@ func (t *table) entries() []*entry {
 		}
 	}
 	return all
+}
+
+// A job whose IDs are all in the cache adds no entry any more, but its states still grow.
+func TestTable_ValuesThatGrowStayWithinTheBudget(t *testing.T) {
+	disk := mustDisk(t, t.TempDir())
+	defer mustClose(t, disk)
+	const budget, keys = 100_000, 100
+	tab := newTable(textCodec{}, disk, budget)
+	for round := 1; round <= 40; round++ {
+		value := string(bytes.Repeat([]byte("x"), round*100))
+		for i := range keys {
+			key := fmt.Sprintf("k%03d", i)
+			if _, err := tab.get(key); err != nil {
+				t.Fatal(err)
+			}
+			tab.put(key, value)
+			if i%10 != 9 {
+				continue
+			}
+			b := &DiskBatch{}
+			if err := tab.cut(b.Put); err != nil {
+				t.Fatal(err)
+			}
+			if err := disk.Apply(b, disk.Next()+1, nil); err != nil {
+				t.Fatal(err)
+			}
+			tab.flushed(tab.cutSeq)
+			if tab.bytes > budget {
+				t.Fatalf("round %d: holds %d bytes with everything flushed, the budget is %d", round, tab.bytes, budget)
+			}
+		}
+	}
 }

@@ -69,7 +69,18 @@ const (
 	largeMessageBytes = 16 << 20
 	// tableMessageBytes leaves room for the largest state.
 	tableMessageBytes = 4 << 20
+	// flagMessageBytes is Kafka's own default.
+	flagMessageBytes = 1_048_588
 )
+
+// messageBytes is the limit of a topic's batches. Brokers refuse a whole batch that is larger, whatever its records are, and
+// producers do not make two of it.
+func messageBytes(made, least int64, why string) Setting {
+	return Setting{
+		Key: "max.message.bytes", Value: strconv.FormatInt(made, 10), Why: why, strict: true,
+		fits: func(have string) bool { return atLeast(have, least) },
+	}
+}
 
 // Topics gives the five topics with their settings. Given the cluster's size, replication is how many replicas they have.
 func (p *TopicPlan) Topics(replication int16) []PlannedTopic {
@@ -87,15 +98,15 @@ func (p *TopicPlan) Topics(replication int16) []PlannedTopic {
 	loop := never
 	loop.strict, loop.Why = true, "a re-keyed event must not expire before it is counted; processors trim what they have committed"
 	loopBytes := Setting{Key: "retention.bytes", Value: "-1", Why: loop.Why, strict: true}
-	large := Setting{Key: "max.message.bytes", Value: strconv.Itoa(largeMessageBytes), Why: "must carry whatever the input carries, and headers"}
-	large.fits = func(have string) bool { return atLeast(have, largeMessageBytes) }
+	large := messageBytes(largeMessageBytes, largeMessageBytes, "must carry whatever the input carries, and headers; a commit that does not fit stops the job")
+	flagBytes := messageBytes(flagMessageBytes, batchBytes, "must carry a batch; a commit that does not fit stops the job")
 	policy := Setting{Key: "cleanup.policy", Value: "delete", Why: deletes, strict: true}
 	common := p.common(replication)
 	return []PlannedTopic{
 		{RoleInput, p.Input, append([]Setting{policy, input}, common...)},
 		{RoleTable, p.Names.Table(), append(p.tableSettings(), common...)},
 		{RoleLoop, p.Names.Loop(), append([]Setting{policy, loop, loopBytes, large}, common...)},
-		{RoleFlags, p.Names.Flags(), append([]Setting{policy, never}, common...)},
+		{RoleFlags, p.Names.Flags(), append([]Setting{policy, never, flagBytes}, common...)},
 		{RoleDeadLetters, p.Names.DeadLetters(), append([]Setting{policy, never, large}, common...)},
 	}
 }
@@ -114,10 +125,7 @@ func (p *TopicPlan) tableSettings() []Setting {
 			Key: "min.compaction.lag.ms", Value: millis(horizon), Why: "a watch can be resumed that far back",
 			fits: func(have string) bool { return atLeast(have, horizon.Milliseconds()) },
 		},
-		{
-			Key: "max.message.bytes", Value: strconv.Itoa(tableMessageBytes), Why: "must carry the largest state",
-			fits: func(have string) bool { return atLeast(have, 1<<20) },
-		},
+		messageBytes(tableMessageBytes, tableMessageBytes/2, "must carry the largest state; a commit that does not fit stops the job"),
 		{
 			Key: "segment.bytes", Value: strconv.Itoa(256 << 20), Why: "the segment being written is never compacted: smaller ones make recovery shorter",
 			fits: func(string) bool { return true },
@@ -292,6 +300,9 @@ func (s *TopicState) faults(plan *TopicPlan, input *TopicState, replication int1
 	case (s.Role == RoleTable || s.Role == RoleLoop) && input.Exists && s.Partitions != input.Partitions:
 		add(true, "give the job a new name; a table's partitions are those of its input for as long as it lives",
 			"topic %s has %d partitions, the input %s has %d", s.Name, s.Partitions, input.Name, input.Partitions)
+	case (s.Role == RoleFlags || s.Role == RoleDeadLetters) && s.Partitions < input.Partitions:
+		add(true, fmt.Sprintf("kafka-topics --alter --topic %s --partitions %d", s.Name, input.Partitions),
+			"topic %s has %d partitions, the input %s has %d, and each writes to the one of its number", s.Name, s.Partitions, input.Name, input.Partitions)
 	}
 	if s.Replication < replication {
 		add(false, "reassign its partitions to more brokers (kafka-reassign-partitions), or say a lower replication",

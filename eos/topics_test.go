@@ -59,7 +59,7 @@ func testTopicFaults(t *testing.T, k *Kafka, job string) {
 	mustTopic(t, k, job+"-in", 2, map[string]string{"cleanup.policy": "compact", "retention.ms": "3600000"})
 	mustTopic(t, k, job+"-table", 3, map[string]string{"cleanup.policy": "delete", "delete.retention.ms": "1000"})
 	mustTopic(t, k, job+"-loop", 2, map[string]string{"retention.ms": "5000"})
-	mustTopic(t, k, job+"-flags", 1, map[string]string{"cleanup.policy": "compact,delete"})
+	mustTopic(t, k, job+"-flags", 1, map[string]string{"cleanup.policy": "compact,delete", "max.message.bytes": "500000"})
 	plan := &TopicPlan{Names: Names{Job: job}, Input: job + "-in", Replication: 3}
 	report, err := CheckTopics(within(t), adm, plan)
 	if err != nil {
@@ -76,7 +76,10 @@ func testTopicFaults(t *testing.T, k *Kafka, job string) {
 		{"-table", "delete.retention.ms=1000", "delete.retention.ms=604800000", true},
 		{"-table", "has 3 partitions, the input", "new name", true},
 		{"-loop", "retention.ms=5000", "--add-config retention.ms=-1", true},
-		{"-loop", "max.message.bytes", "--add-config max.message.bytes=16777216", false},
+		{"-loop", "max.message.bytes", "--add-config max.message.bytes=16777216", true},
+		{"-table", "max.message.bytes=1048588", "--add-config max.message.bytes=4194304", true},
+		{"-flags", "has 1 partitions, the input", "kafka-topics --alter --topic " + job + "-flags --partitions 2", true},
+		{"-flags", "max.message.bytes=500000", "--add-config max.message.bytes=1048588", true},
 		{"-flags", "cleanup.policy=compact,delete", "--add-config cleanup.policy=delete", true},
 		{"-dead-letters", "does not exist", "--create", true},
 	} {

@@ -58,3 +58,55 @@ func TestUnit_AnInputMadeAgainWhileItRunsStopsIt(t *testing.T) {
 	}
 	_ = stop()
 }
+
+// One that gets no partition would find no position record to compare its rules with, and would sit in the group until it does.
+func TestUnit_MembersOfOtherRulesNeverShareAGroup(t *testing.T) {
+	onBoth(t, func(t *testing.T, brokers []string) {
+		w := newWorld(t, brokers, 1)
+		a, stopA := w.run(w.config("a", t.TempDir())) // partitions go to members in order of their names
+		w.produce(100, 10)
+		w.caughtUp(a)
+		other := w.config("b", t.TempDir())
+		other.Digest = "d2"
+		b, _ := w.run(other)
+		eventually(t, time.Minute, "the one of other rules stops", func() bool { return b.Err() != nil })
+		var stopped *FailStop
+		if err := b.Err(); !errors.As(err, &stopped) || !strings.Contains(stopped.Fault, "other rules") || !strings.Contains(stopped.Mend, "new name") {
+			t.Errorf("stopped for %v, want a fail-stop that names the rules", err)
+		}
+		w.produce(100, 10)
+		w.caughtUp(a)
+		if err := stopA(); err != nil {
+			t.Errorf("the first one stopped for %v", err)
+		}
+		w.check()
+	})
+}
+
+func TestUnit_ATopicDeletedWhileItRunsStopsIt(t *testing.T) {
+	onBoth(t, func(t *testing.T, brokers []string) {
+		for _, topic := range []string{"-in", "-table", "-loop", "-flags"} {
+			t.Run(topic, func(t *testing.T) {
+				t.Parallel() // most of it is waiting
+				w := newWorld(t, brokers, 2)
+				w.produce(100, 20)
+				cfg := w.config("a", t.TempDir())
+				cfg.topicsEvery = 50 * time.Millisecond
+				u, stop := w.run(cfg)
+				w.caughtUp(u)
+				if _, err := kadm.NewClient(w.cl).DeleteTopic(t.Context(), w.names.Job+topic); err != nil {
+					t.Fatalf("delete: %v", err)
+				}
+				if topic != "-in" {
+					w.produce(100, 20)
+				}
+				eventually(t, time.Minute, "stop", func() bool { return u.Err() != nil })
+				var stopped *FailStop
+				if err := u.Err(); !errors.As(err, &stopped) || !strings.Contains(stopped.Fault, topic) {
+					t.Errorf("stopped for %v, want a fail-stop that names the topic", err)
+				}
+				_ = stop()
+			})
+		}
+	})
+}

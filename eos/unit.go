@@ -18,6 +18,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	"github.com/syndtr/goleveldb/leveldb/storage"
 )
 
 // Handler processes one record of a partition. It is called by one goroutine at a time for each
@@ -54,6 +55,7 @@ type Config struct {
 
 	PendingBytesMax    int64         // back-pressure: callbacks wait while more than this is uncommitted (default 64 MiB)
 	CacheBytesMax      int64         // decoded values kept per partition (default 256 MiB over all partitions owned)
+	InflatedBytesMax   int32         // what one compressed record batch may inflate to; a larger one is a fail-stop (default 128 MiB)
 	BatchRecordsMax    int           // records that one callback handles under its partition's lock (default 512)
 	Linger             time.Duration // wait before a commit when level with the input (default none)
 	CatchUpLinger      time.Duration // the same when far behind: fewer, larger commits (default 500 ms)
@@ -66,6 +68,8 @@ type Config struct {
 	OnCommit func(CommitStats)
 	// Trace, if set, is called at each step of a commit and of a takeover; tests crash and freeze there.
 	Trace func(step string)
+	// Storage, if set, is put around the files of the local state; tests make them fail and slow.
+	Storage func(storage.Storage) storage.Storage
 
 	topicsEvery     time.Duration // how often a session looks whether its topics are still the same (default 10 s)
 	diskBufferBytes int           // a partition's memtable, and its block cache (default 16 MiB)
@@ -117,6 +121,9 @@ func (c *Config) setDefaults() {
 	if c.CacheBytesMax == 0 {
 		c.CacheBytesMax = 256 << 20
 	}
+	if c.InflatedBytesMax == 0 {
+		c.InflatedBytesMax = inflatedBytesMax
+	}
 	if c.BatchRecordsMax == 0 {
 		c.BatchRecordsMax = 512
 	}
@@ -140,8 +147,12 @@ func (c *Config) validate() error {
 		return errors.New("eos: no brokers")
 	case c.Names.Job == "" || c.Input == "":
 		return errors.New("eos: job name and input topic are needed")
+	case c.Names.Owns(c.Input):
+		return fmt.Errorf("eos: the job would read what it writes itself: %s is a topic of job %s", c.Input, c.Names.Job)
 	case c.Instance == "" || c.Dir == "":
 		return errors.New("eos: instance and state directory are needed")
+	case !ValidInstance(c.Instance):
+		return fmt.Errorf("eos: instance %q: want 1 to 200 of A-Z a-z 0-9 . _ -", c.Instance)
 	case c.Codec == nil || c.NewHandler == nil:
 		return errors.New("eos: codec and handler are needed")
 	case min(c.Linger, c.CatchUpLinger) < 0:
@@ -174,11 +185,15 @@ func New(cfg Config) (*Unit, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	adm, err := newAdmin(cfg.Kafka, cfg.Instance)
-	if err != nil {
+	boundInflation(cfg.InflatedBytesMax)
+	u := &Unit{cfg: cfg, log: cfg.Logger, disks: map[int32]*ownedDisk{}}
+	if _, err := u.saramaConfig(); err != nil { // under Goka it would be met at every start again
+		return nil, fmt.Errorf("eos: %w", err)
+	}
+	var err error
+	if u.admin, err = newAdmin(cfg.Kafka, cfg.Instance); err != nil {
 		return nil, err
 	}
-	u := &Unit{cfg: cfg, log: cfg.Logger, admin: adm, disks: map[int32]*ownedDisk{}}
 	u.batches.init()
 	u.opened.ch = make(chan struct{})
 	return u, nil

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -85,7 +86,7 @@ type Unreachable struct {
 
 // Error names the brokers and the cause.
 func (u *Unreachable) Error() string {
-	return fmt.Sprintf("no broker of %q answers: %v: is Kafka up there, and do --tls and --sasl-… fit it?", u.Brokers, u.Err)
+	return fmt.Sprintf("no broker of %s answers: %v: is Kafka up there, and do --tls and --sasl-… fit it?", strings.Join(u.Brokers, ", "), u.Err)
 }
 
 // Unwrap gives the cause.

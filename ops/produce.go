@@ -221,7 +221,7 @@ func (p *producing) one(ctx context.Context, name string, number int64, line []b
 	id, refusal := p.read(&rec)
 	if refusal == nil && p.cfg.EventTime {
 		if now = time.UnixMilli(p.applier.TimeMs()); now.UnixMilli() < 0 {
-			refusal = &rules.Refusal{Reason: rules.ReasonTime, Detail: "a record's timestamp cannot lie before 1970; leave --timestamps out"}
+			refusal = &rules.Refusal{Reason: rules.ReasonTime, Detail: "a record's timestamp cannot lie before 1970; leave --event-time out"}
 		}
 	}
 	if refusal != nil {
@@ -248,7 +248,7 @@ func (p *producing) one(ctx context.Context, name string, number int64, line []b
 func (p *producing) read(rec *rules.Record) (string, *rules.Refusal) {
 	if p.key != nil {
 		if err := p.key.Decode(rec.Value, p.keyOut); err != nil {
-			return "", &rules.Refusal{Reason: "json", Detail: err.Error()}
+			return "", refusalOf(err)
 		}
 		if p.keyOut[0].Kind != codecs.String {
 			return "", &rules.Refusal{Reason: rules.ReasonID, Detail: "the event has no text at " + strings.Join(p.cfg.Key, ".")}
@@ -256,6 +256,14 @@ func (p *producing) read(rec *rules.Record) (string, *rules.Refusal) {
 		rec.Key = []byte(p.keyOut[0].Str)
 	}
 	return p.applier.Read(rec)
+}
+
+// refusalOf is the refusal of an event that cannot be decoded, as the job words it.
+func refusalOf(err error) *rules.Refusal {
+	if event := (*codecs.EventError)(nil); errors.As(err, &event) {
+		return &rules.Refusal{Reason: event.Reason, Detail: event.Detail}
+	}
+	return &rules.Refusal{Reason: codecs.ReasonJSON, Detail: err.Error()}
 }
 
 func (p *producing) done(name string, number, at int64, r *kgo.Record, err error) {

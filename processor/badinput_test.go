@@ -29,6 +29,10 @@ type badCase struct {
 	record       *kgo.Record
 }
 
+func raw(text string) *kgo.Record { return &kgo.Record{Key: []byte("raw"), Value: []byte(text)} }
+
+func value(b []byte) *kgo.Record { return &kgo.Record{Key: []byte("v"), Value: b} }
+
 func event(id, value, more string) []byte {
 	return fmt.Appendf(nil, `{"id":%q,"time":"2024-05-01T10:00:00Z","value":%s%s}`, id, value, more)
 }
@@ -37,11 +41,9 @@ func event(id, value, more string) []byte {
 func badCases() []badCase {
 	soon := time.Now().Add(25 * time.Hour).UTC().Format(time.RFC3339)
 	at := func(text string) []byte { return fmt.Appendf(nil, `{"id":"at","time":%s,"value":1}`, text) }
-	raw := func(text string) *kgo.Record { return &kgo.Record{Key: []byte("raw"), Value: []byte(text)} }
-	value := func(b []byte) *kgo.Record { return &kgo.Record{Key: []byte("v"), Value: b} }
 	deep := strings.Repeat(`[`, 100_000) + strings.Repeat(`]`, 100_000)
 	long := strings.Repeat("x", 1025)
-	return []badCase{
+	return append(oddCases(), []badCase{
 		{name: "broken JSON", reason: "json", record: raw(`{"id":"a","time":`)},
 		{name: "empty value", reason: "json", record: value([]byte{})},
 		{name: "an array", reason: "json", record: raw(`[1,2]`)},
@@ -64,7 +66,7 @@ func badCases() []badCase {
 		{name: "bool where a number belongs", reason: "rule", record: value(event("a", `true`, ""))},
 		{name: "object where a number belongs", reason: "rule", record: value(event("a", `{}`, ""))},
 		{name: "list where a scalar belongs", reason: "rule", record: value(event("a", `1`, `,"note":[1]`))},
-		{name: "a state beyond its limit", reason: "state_bytes", record: value(event("a", "1", `,"note":"`+strings.Repeat("n", 950_000)+`"`))},
+		{name: "a state beyond its limit", reason: "state_bytes_max", record: value(event("a", "1", `,"note":"`+strings.Repeat("n", 950_000)+`"`))},
 		{name: "not UTF-8", reason: "utf8", record: raw("{\"id\":\"\xff\",\"value\":1}")},
 		{name: "an encoded surrogate half", reason: "utf8", record: raw("{\"id\":\"\xed\xa0\x80\",\"value\":1}")},
 		{name: "deeply nested", reason: "depth", record: value(event("a", "1", `,"x":`+deep))},
@@ -84,7 +86,7 @@ func badCases() []badCase {
 		{name: "year 10000", reason: "time", record: value(at(`253402300800000`))},
 		{name: "before the year 1", reason: "time", record: value(at(`-62135596800001`))},
 		{name: "time beyond 64 bits", reason: "time", record: value(at(`9223372036854775808`))},
-		{name: "half a millisecond", reason: "time", record: value(at(`1.5`))},
+		{name: "half a millisecond before the year 1", reason: "time", record: value(at(`-62135596800000.5`))},
 		{name: "ahead of max_ahead", reason: "max_ahead", record: value(at(`"` + soon + `"`))},
 		{name: "broken, 1 MB", reason: "json", record: raw(strings.Repeat("{", 1_000_000))},
 		{name: "broken, 1 MB of text", reason: "json", record: raw(`{"id":"` + strings.Repeat("a", 1_000_000))},
@@ -92,12 +94,19 @@ func badCases() []badCase {
 		{name: "a key of 900 KB", reason: "json", record: &kgo.Record{Key: bytes.Repeat([]byte("k"), 900_000), Value: []byte("{")}},
 		{name: "a key that is not UTF-8", reason: "json", record: &kgo.Record{Key: []byte("\xff\xfe\x00"), Value: []byte("{")}},
 		{name: "an empty key", reason: "json", record: &kgo.Record{Key: []byte{}, Value: []byte("{")}},
+	}...)
+}
 
+// oddCases look bad and are not, and what else goes with odd headers.
+func oddCases() []badCase {
+	long := strings.Repeat("x", 1025)
+	return []badCase{
 		{name: "ID __offset", id: "__offset", record: value(event("__offset", "1", ""))},
 		{name: "ID with NUL", id: "a\x00b", record: raw(`{"id":"a\u0000b","time":1714557600000,"value":1}`)},
 		{name: "ID that is NUL", id: "\x00", record: raw(`{"id":"\u0000","time":1714557600000,"value":1}`)},
 		{name: "ID of 1,024 bytes", id: long[:1024], record: value(event(long[:1024], "1", ""))},
 		{name: "1 in 35 digits", id: "digits", record: value(event("digits", "10000000000000000000000000000000000e-34", ""))},
+		{name: "half a millisecond", id: "half", record: raw(`{"id":"half","time":1714557600000.5,"value":1}`)},
 		{name: "1 MB of what nobody asks for", id: "wide", record: value(event("wide", "1", `,"x":"`+strings.Repeat("w", 990_000)+`"`))},
 		{name: "a thousand headers", id: "headers", record: &kgo.Record{Key: []byte("headers"), Value: event("headers", "1", ""), Headers: hostileHeaders()}},
 		{name: "a thousand headers, broken", reason: "json", record: &kgo.Record{Key: []byte("h"), Value: []byte("{"), Headers: hostileHeaders()}},

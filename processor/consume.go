@@ -35,10 +35,12 @@ func (c *consumer) handle(w *eos.Work, msg *sarama.ConsumerMessage) error {
 		return c.refuse(w, refusal)
 	}
 	w.EventTime(c.applier.TimeMs())
-	if !rekeyed {
-		if home := eos.Place([]byte(id), c.p.partitions); home != w.Partition() {
-			return c.rekey(w, id, home)
+	if home := eos.Place([]byte(id), c.p.partitions); home != w.Partition() {
+		if rekeyed { // not ours: an ID would have a state on two partitions
+			c.arrived(msg)
+			return c.refuse(w, &rules.Refusal{Reason: "loop", Detail: fmt.Sprintf("the ID lives on partition %d", home)})
 		}
+		return c.rekey(w, id, home)
 	}
 	value, err := w.Get(id)
 	if err != nil {
@@ -62,11 +64,7 @@ func (c *consumer) handle(w *eos.Work, msg *sarama.ConsumerMessage) error {
 
 // take fills c.rec with the record as it first arrived: a loop record carries its origin with it.
 func (c *consumer) take(msg *sarama.ConsumerMessage) (rekeyed bool, r *rules.Refusal) {
-	c.rec = rules.Record{
-		Topic: msg.Topic, Partition: msg.Partition, Offset: msg.Offset,
-		TimestampMs: msg.Timestamp.UnixMilli(), Key: msg.Key, Value: msg.Value,
-	}
-	c.headers = headersOf(msg)
+	c.arrived(msg)
 	if msg.Topic != c.loop {
 		return false, nil
 	}
@@ -80,6 +78,15 @@ func (c *consumer) take(msg *sarama.ConsumerMessage) (rekeyed bool, r *rules.Ref
 	}
 	c.headers = o.Headers
 	return true, nil
+}
+
+// arrived fills c.rec with the record as it lies there.
+func (c *consumer) arrived(msg *sarama.ConsumerMessage) {
+	c.rec = rules.Record{
+		Topic: msg.Topic, Partition: msg.Partition, Offset: msg.Offset,
+		TimestampMs: msg.Timestamp.UnixMilli(), Key: msg.Key, Value: msg.Value,
+	}
+	c.headers = headersOf(msg)
 }
 
 func headersOf(msg *sarama.ConsumerMessage) []codecs.Header {

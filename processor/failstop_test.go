@@ -3,6 +3,7 @@ package processor
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,9 @@ type stopCase struct {
 	fault string // in the fault of the fail-stop; "" means that the job goes on
 	mend  string // in its mend
 }
+
+// tableSettings are those without which a table made by hand is refused for them alone.
+var tableSettings = []string{"cleanup.policy=compact", "delete.retention.ms=604800000", "max.message.bytes=4194304"}
 
 var stopCases = []stopCase{
 	{name: "nothing", do: func(*job, *kadm.Client) {}},
@@ -62,7 +66,7 @@ var stopCases = []stopCase{
 	{
 		name: "table made again", fault: "the table was deleted", mend: "restore the table",
 		do: func(j *job, adm *kadm.Client) {
-			j.remake(adm, j.names.Table(), 2, "cleanup.policy=compact", "delete.retention.ms=604800000")
+			j.remake(adm, j.names.Table(), 2, tableSettings...)
 		},
 	},
 	{
@@ -72,8 +76,52 @@ var stopCases = []stopCase{
 	{
 		name: "table of other partitions", fault: "partitions", mend: "partitions",
 		do: func(j *job, adm *kadm.Client) {
-			j.remake(adm, j.names.Table(), 3, "cleanup.policy=compact", "delete.retention.ms=604800000")
+			j.remake(adm, j.names.Table(), 3, tableSettings...)
 		},
+	},
+	{
+		name: "dead letters of fewer partitions", fault: "each writes to the one of its number", mend: "kafka-topics --alter",
+		do: func(j *job, adm *kadm.Client) {
+			j.remake(adm, j.names.DeadLetters(), 1, "max.message.bytes=16777216")
+		},
+	},
+	{
+		name: "dead letters with Kafka's own settings", fault: "max.message.bytes=1048588", mend: "kafka-configs --alter",
+		do: func(j *job, adm *kadm.Client) { j.remake(adm, j.names.DeadLetters(), 2) },
+	},
+	{
+		name: "dead letters of more partitions", do: func(j *job, adm *kadm.Client) {
+			j.remake(adm, j.names.DeadLetters(), 3, "max.message.bytes=16777216")
+		},
+	},
+	{
+		name: "loop deleted", fault: "the loop was deleted", mend: "restore the loop",
+		do: func(j *job, adm *kadm.Client) { j.remove(adm, j.names.Loop()) },
+	},
+	{
+		name: "loop of other partitions", fault: "partitions", mend: "partitions",
+		do: func(j *job, adm *kadm.Client) {
+			j.remake(adm, j.names.Loop(), 3, "retention.ms=-1", "max.message.bytes=16777216")
+		},
+	},
+	{
+		name: "input deleted", fault: "the input was deleted", mend: "new name",
+		do: func(j *job, adm *kadm.Client) { j.remove(adm, j.input()) },
+	},
+	{
+		name: "offsets out of range", fault: "offsets were changed from outside", mend: "set the offset back to",
+		do: func(j *job, adm *kadm.Client) { j.setOffsets(adm, 1_000_000) },
+	},
+	{
+		name: "input compacted", fault: "cleanup.policy", mend: "cleanup.policy",
+		do: func(j *job, adm *kadm.Client) {
+			_, err := adm.AlterTopicConfigs(j.t.Context(), []kadm.AlterConfig{{Name: "cleanup.policy", Value: kadm.StringPtr("compact")}}, j.input())
+			j.must("alter the input", err)
+		},
+	},
+	{
+		name: "retention ate the changelog", fault: "begins at offset", mend: "new name",
+		do: func(j *job, adm *kadm.Client) { j.eatChangelog(adm) },
 	},
 	{
 		name: "input grown", fault: "partitions", mend: "partitions",
@@ -135,6 +183,50 @@ func (j *job) setOffsets(adm *kadm.Client, by int64) {
 	j.must("set offsets", errors.Join(err, resp.Error()))
 }
 
+// eatChangelog deletes the table's records as a cleanup.policy of delete would have done, and puts the policy right again.
+func (j *job) eatChangelog(adm *kadm.Client) {
+	j.t.Helper()
+	policy := func(to string) {
+		_, err := adm.AlterTopicConfigs(j.t.Context(), []kadm.AlterConfig{{Name: "cleanup.policy", Value: &to}}, j.names.Table())
+		j.must("alter the table", err)
+	}
+	policy("delete")
+	ends, err := adm.ListEndOffsets(j.t.Context(), j.names.Table())
+	j.must("ends", err)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		resp, err := adm.DeleteRecords(j.t.Context(), ends.Offsets())
+		if err = errors.Join(err, resp.Error()); err == nil {
+			break
+		}
+		if time.Now().After(deadline) { // until the partition has heard of the policy, Kafka refuses
+			j.t.Fatalf("delete records of the table: %v", err)
+		}
+	}
+	policy("compact")
+}
+
+// holds is what the topics and the group of the job hold, for people and for comparison.
+func (j *job) holds(adm *kadm.Client) string {
+	j.t.Helper()
+	var all []string
+	for _, topic := range []string{j.input(), j.names.Table(), j.names.Loop(), j.names.Flags(), j.names.DeadLetters()} {
+		ends, err := adm.ListEndOffsets(j.t.Context(), topic)
+		j.must("ends of "+topic, err)
+		ends.Each(func(o kadm.ListedOffset) {
+			if o.Offset > 0 {
+				all = append(all, fmt.Sprintf("%s/%d ends at %d", o.Topic, o.Partition, o.Offset))
+			}
+		})
+	}
+	offsets, err := adm.FetchOffsets(j.t.Context(), j.names.Group())
+	j.must("offsets", err)
+	offsets.Each(func(o kadm.OffsetResponse) {
+		all = append(all, fmt.Sprintf("the group has %d %q for %s/%d", o.At, o.Metadata, o.Topic, o.Partition))
+	})
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}
+
 // change makes the job file say something else.
 func (j *job) change(from, to string) {
 	rs, err := rules.Load([]byte(strings.ReplaceAll(strings.Replace(countJob, from, to, 1), "NAME", j.names.Job)))
@@ -183,7 +275,12 @@ func TestProcessor_StopsAtWhatWouldBreakAGuarantee(t *testing.T) {
 				}
 				return
 			}
+			adm := kadm.NewClient(j.mustClient())
+			before := j.holds(adm)
 			err := j.try(nil)
+			if after := j.holds(adm); after != before {
+				t.Errorf("it changed what was there:\n%s\nwas\n%s", after, before)
+			}
 			var stop *eos.FailStop
 			if !errors.As(err, &stop) {
 				t.Fatalf("got %v, want a fail-stop", err)
@@ -212,5 +309,37 @@ func TestProcessor_StopsWhenTheInputGrowsUnderIt(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Error("it went on")
 		r.stop()
+	}
+}
+
+// Another job under a name that is taken is refused, and the one that has the name counts on.
+func TestProcessor_ASecondJobOfTheSameNameStopsAndTheFirstGoesOn(t *testing.T) {
+	brokers := kafkatest.Shared(t)
+	for name, change := range map[string][2]string{
+		"another rule": {">= 10", ">= 11"}, "another input": {"-events", "-other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := mustJob(t, brokers, countJob, 2)
+			kafkatest.MustTopic(t, brokers, j.names.Job+"-other", 2)
+			j.mustWrite(j.mustClient(), j.ones(100)...)
+			first := j.mustStart()
+			first.waitLevel("before")
+			second := *j
+			second.change(change[0], change[1])
+			err := second.try(func(c *Config) { c.StateDir, c.Instance, c.UntilCaughtUp = t.TempDir(), "p1", false })
+			var stop *eos.FailStop
+			if !errors.As(err, &stop) || stop.Mend == "" {
+				t.Errorf("got %v, want a fail-stop with a mend", err)
+			}
+			j.mustWrite(j.mustClient(), j.ones(100)...)
+			first.waitLevel("after")
+			first.stop()
+			for id, st := range j.table() {
+				if st.Count != 20 {
+					t.Errorf("%s: got %d events, want 20", id, st.Count)
+				}
+			}
+		})
 	}
 }

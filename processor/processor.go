@@ -32,7 +32,7 @@ type Config struct {
 	// Replication of the topics that are created; 0 means that of the input topic.
 	Replication int16
 	// UntilCaughtUp ends Run, without error, once every input record that was there at the start, and every
-	// record that it re-keyed, is committed.
+	// record that it re-keyed, is committed. It is ErrNotCaughtUp if Run's context ends before.
 	UntilCaughtUp bool
 
 	Metrics prometheus.Registerer // nil: none
@@ -41,6 +41,9 @@ type Config struct {
 	// Unit overrides settings of the unit of work; its fields that are named above are ignored.
 	Unit eos.Config
 }
+
+// ErrNotCaughtUp says that Run was ended before it had done what UntilCaughtUp asks for.
+var ErrNotCaughtUp = errors.New("ended before everything was committed; what is committed stays, and the next run goes on from there")
 
 // Processor runs one job in one process.
 type Processor struct {
@@ -95,23 +98,35 @@ func (p *Processor) openUnit() error {
 }
 
 // Run works until ctx ends (nil, after a last commit and leaving the group), until it is caught up if
-// that was asked for (nil), or until a fault that waiting does not mend: *eos.FailStop,
+// that was asked for (nil, and ErrNotCaughtUp if ctx ended before), or until a fault that waiting does not mend: *eos.FailStop,
 // eos.ErrInstanceTaken. Brokers that are away are waited for. Run may be called once.
 func (p *Processor) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, p.unit.Close()) }()
+	caughtUp, err := p.work(ctx)
+	if err == nil && p.cfg.UntilCaughtUp && !caughtUp {
+		return ErrNotCaughtUp
+	}
+	return err
+}
+
+// work is Run between opening and closing.
+func (p *Processor) work(ctx context.Context) (caughtUp bool, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	if err := p.prepareTopics(ctx); err != nil {
-		return endedBy(ctx, err)
+		return false, endedBy(ctx, err)
 	}
 	watched := make(chan error, 1)
 	go func() {
 		defer stop()
-		watched <- p.watch(ctx)
+		var err error
+		caughtUp, err = p.watch(ctx)
+		watched <- err
 	}()
 	err = p.runGoka(ctx)
 	stop()
-	return errors.Join(err, <-watched)
+	err = errors.Join(err, <-watched)
+	return caughtUp, err
 }
 
 // runGoka runs the graph, again where Goka gave up on something that passes.

@@ -151,11 +151,13 @@ func TestProcessor_ForeignRecordsInTheLoopAreRefused(t *testing.T) {
 	forged.Headers[0].Value = []byte("2")
 	noOffset := j.looped("no-offset")
 	noOffset.Headers[3].Value = []byte("12x")
+	astray := j.looped("astray")
+	astray.Partition = (astray.Partition + 1) % rekeyPartitions
 	bad := []*kgo.Record{
 		{Topic: j.names.Loop(), Key: []byte("k"), Value: event("k", "1", "")},
 		{Topic: j.names.Loop()},
 		{Topic: j.names.Loop(), Partition: 3, Value: []byte("{")},
-		forged, noOffset,
+		forged, noOffset, astray,
 	}
 	if err := cl.ProduceSync(t.Context(), append(bad, good)...).FirstErr(); err != nil {
 		t.Fatal(err)

@@ -15,8 +15,8 @@ const (
 )
 
 // watch does what happens beside the events: it trims the loop, looks up the ends of the sources, and, if asked for, waits until the job
-// is caught up, whereupon it returns. Its error ends Run.
-func (p *Processor) watch(ctx context.Context) error {
+// is caught up, whereupon it returns and says so. Its error ends Run.
+func (p *Processor) watch(ctx context.Context) (caughtUp bool, err error) {
 	var regular sync.WaitGroup
 	defer regular.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -29,23 +29,23 @@ func (p *Processor) watch(ctx context.Context) error {
 	})
 	if !p.cfg.UntilCaughtUp {
 		<-ctx.Done()
-		return stopOf(ctx)
+		return false, stopOf(ctx)
 	}
 	for {
 		err := p.unit.WaitCaughtUp(ctx)
 		var stop *eos.FailStop
 		switch {
 		case ctx.Err() != nil:
-			return stopOf(ctx)
+			return false, stopOf(ctx)
 		case err == nil:
 			p.log.Info("caught up: every input record that was there at the start is committed")
-			return nil
+			return true, nil
 		case errors.As(err, &stop):
-			return err
+			return false, err
 		}
 		p.log.Warn("cannot tell yet whether the job is caught up", "cause", err)
 		if !pause(ctx, time.Second) {
-			return stopOf(ctx)
+			return false, stopOf(ctx)
 		}
 	}
 }

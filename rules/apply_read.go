@@ -29,7 +29,7 @@ const (
 	ReasonTime       = "time"
 	ReasonMaxAhead   = "max_ahead"
 	ReasonRule       = "rule"
-	ReasonStateBytes = "state_bytes"
+	ReasonStateBytes = "state_bytes_max"
 )
 
 // IDBytesMax is the length of the longest ID.
@@ -44,7 +44,7 @@ const (
 // Read takes the record's event up for Apply, and returns its ID, which may share the record's memory. rec must stay
 // as it is until the next Read.
 func (a *Applier) Read(rec *Record) (string, *Refusal) {
-	a.rec = rec
+	a.rec, a.env.spent = rec, 0
 	if rec.Value == nil {
 		return "", &Refusal{ReasonTombstone, "the record has no value"}
 	}
@@ -90,7 +90,7 @@ func (a *Applier) readID(rec *Record) (string, *Refusal) {
 		case v.Kind == codecs.Null:
 			return "", &Refusal{ReasonID, "the event has none"}
 		case v.Kind != codecs.String:
-			return "", &Refusal{ReasonID, "an ID must be a string"}
+			return "", &Refusal{ReasonID, "the ID is not text; string(…) around it in input.id makes it so"}
 		}
 		id = v.Str
 	}
@@ -104,6 +104,8 @@ func (a *Applier) readID(rec *Record) (string, *Refusal) {
 	}
 	return id, nil
 }
+
+var errTimeOutside = &Refusal{ReasonTime, "the time is outside the years 0001 to 9999"}
 
 func (a *Applier) readTime(rec *Record) (int64, *Refusal) {
 	if a.rules.time == nil {
@@ -125,9 +127,9 @@ func (a *Applier) readTime(rec *Record) (int64, *Refusal) {
 			return 0, &Refusal{ReasonTime, err.Error()}
 		}
 	case codecs.Number:
-		var ok bool
-		if ms, ok = v.Num.Int64(); !ok {
-			return 0, &Refusal{ReasonTime, "epoch milliseconds must be a whole number"}
+		whole, ok := v.Num.Floor(), false // as finer text is
+		if ms, ok = whole.Int64(); !ok {
+			return 0, errTimeOutside
 		}
 	case codecs.Null:
 		return 0, &Refusal{ReasonTime, "the event has none"}
@@ -135,7 +137,7 @@ func (a *Applier) readTime(rec *Record) (int64, *Refusal) {
 		return 0, &Refusal{ReasonTime, "a time must be RFC 3339 text or a number of epoch milliseconds"}
 	}
 	if ms < timeMinMs || ms > timeMaxMs {
-		return 0, &Refusal{ReasonTime, "the time is outside the years 0001 to 9999"}
+		return 0, errTimeOutside
 	}
 	return ms, nil
 }

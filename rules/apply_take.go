@@ -6,12 +6,12 @@ import (
 	"github.com/tidemark/tidemark/codecs"
 )
 
-// Bounds of a number that a total takes. Every number of an event is inside; a product of two may not be. With them
-// no sum, of however many and in whatever order they come and go, needs more digits than arithmetic carries: 60 before
-// the point, 40 after it, and 19 for as many events as can be counted.
+// Bounds of a number that a total takes. Every number of an event is inside, and the square of one below 1e25 with at most 25
+// decimals; not every product is. With them no sum, of however many and in whatever order they come and go, needs
+// more digits than arithmetic carries: 50 before the point, 50 after it, and 19 for as many events as can be counted.
 const (
-	takenDigitsMax   = 60
-	takenDecimalsMax = 40
+	takenDigitsMax   = 50
+	takenDecimalsMax = 50
 )
 
 // set takes the value of a total's expression.
@@ -26,12 +26,12 @@ func (c *contribution) set(kind totalKind, v *codecs.Value) error {
 			}
 			c.val = codecs.Value{Kind: v.Kind, Num: v.Num}
 		default:
-			return fmt.Errorf("%s takes numbers, strings and booleans, not a %s", kind, v.Kind)
+			return fmt.Errorf("%s takes numbers, text and booleans, not %s", kind, kindNames[v.Kind])
 		}
 		return nil
 	}
 	if v.Kind != codecs.Number {
-		return fmt.Errorf("%s takes numbers, not a %s", kind, v.Kind)
+		return fmt.Errorf("%s takes numbers, not %s", kind, kindNames[v.Kind])
 	}
 	if !v.Num.Within(takenDigitsMax, takenDecimalsMax) {
 		return errTaken(kind)

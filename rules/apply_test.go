@@ -104,17 +104,65 @@ totals:
   area: {sum: event.v * event.v, window: 10s}
 `)
 	a, st := rs.NewApplier(), rs.NewState()
-	for _, v := range []string{"9999999999999999999999999999999999", "0.0000000000000000000001"} {
+	for _, v := range []string{"10000000000000000000000000", "0.00000000000000000000000001"} {
 		_, refusal := tryApply(t, a, st, `{"id":"a","t":1,"v":`+v+`}`)
 		if refusal == nil || refusal.Reason != ReasonRule {
 			t.Errorf("%s: got %v, want a refusal by rule", v, refusal)
 		}
 	}
-	mustApply(t, a, st, `{"id":"a","t":1,"v":0.00000000000000000001}`)
-	mustApply(t, a, st, `{"id":"a","t":2,"v":999999999999999999999999999999}`)
+	mustApply(t, a, st, `{"id":"a","t":1,"v":1e-25}`)
+	mustApply(t, a, st, `{"id":"a","t":2,"v":9999999999999999999999999}`)
 	mustApply(t, a, st, `{"id":"a","t":10002,"v":null}`)
-	if got, want := st.shown(nil)[0].Num.String(), "999999999999999999999999999998000000000000000000000000000001"; got != want {
+	if got, want := st.shown(nil)[0].Num.String(), "99999999999999999999999980000000000000000000000001"; got != want {
 		t.Errorf("sum: got %s, want %s", got, want)
+	}
+}
+
+// A total takes squares of the doubles that programs write with 17 digits, small ones too.
+func TestApply_SumsSquaresOfDoubles(t *testing.T) {
+	rs := mustLoad(t, `
+name: variance
+input: {topic: in, id: event.id, time: event.t, max_ahead: 100000d}
+totals:
+  squares: {sum: event.v * event.v}
+`)
+	a, st := rs.NewApplier(), rs.NewState()
+	mustApply(t, a, st, `{"id":"a","t":1,"v":0.00030000000000000004}`)
+	mustApply(t, a, st, `{"id":"a","t":2,"v":-1.7976931348623157e5}`)
+	if got, want := st.shown(nil)[0].Num.String(), "32317006071.3109999220439596646649240000000000000016"; got != want {
+		t.Errorf("squares: got %s, want %s", got, want)
+	}
+}
+
+// Times that are finer than milliseconds are cut down to them, whether they are text or numbers.
+func TestRead_CutsTimesDownToMilliseconds(t *testing.T) {
+	for _, c := range []struct {
+		time, event string
+		want        int64
+		refused     bool
+	}{
+		{"event.t", `{"t":"2017-03-27T13:08:09.1239Z"}`, 1490620089123, false},
+		{"event.t", `{"t":1490620089123.9}`, 1490620089123, false},
+		{"event.t", `{"t":1.4906200891239e12}`, 1490620089123, false},
+		{"event.t", `{"t":"1969-12-31T23:59:59.9999Z"}`, -1, false},
+		{"event.t", `{"t":-0.1}`, -1, false},
+		{"event.t * 1000", `{"t":1490620089.123456}`, 1490620089123, false},
+		{"event.t", `{"t":-62135596800000}`, -62135596800000, false},
+		{"event.t", `{"t":-62135596800000.5}`, 0, true},
+		{"event.t", `{"t":253402300799999.5}`, 253402300799999, false},
+		{"event.t", `{"t":253402300800000}`, 0, true},
+		{"event.t", `{"t":1e33}`, 0, true},
+	} {
+		a := mustLoad(t, "name: times\ninput: {topic: in, time: "+c.time+", max_ahead: 3000000d}\n").NewApplier()
+		_, refusal := a.Read(&Record{Key: []byte("a"), TimestampMs: 1, Value: []byte(c.event)})
+		switch {
+		case c.refused && (refusal == nil || refusal.Reason != ReasonTime):
+			t.Errorf("%s: got %v, want a refusal by time", c.event, refusal)
+		case !c.refused && refusal != nil:
+			t.Errorf("%s: %v", c.event, refusal)
+		case !c.refused && a.TimeMs() != c.want:
+			t.Errorf("%s: got %d, want %d", c.event, a.TimeMs(), c.want)
+		}
 	}
 }
 
@@ -232,4 +280,40 @@ flags:
 		out := records{}
 		st.Encode("x", out.write)
 	})
+}
+
+// check tells as many entries as there can be.
+func TestEntries_BoundsWhatIsKept(t *testing.T) {
+	for _, c := range []struct {
+		keys string
+		want int64
+	}{
+		{"window: 10s, grain: 10s", 3},
+		{"window: 30s, grain: 10s", 7},
+		{"window: 30s", 61},
+	} {
+		for _, late := range []string{"", "5s", "11s"} {
+			input := ""
+			if late != "" {
+				input = ", allowed_lateness: " + late
+			}
+			rs := mustLoad(t, "name: n\ninput: {topic: in, id: event.id, time: event.t, max_ahead: 100000d"+input+"}\ntotals:\n  n: {count: true, "+c.keys+"}\n")
+			a, st, most := rs.NewApplier(), rs.NewState(), int64(0)
+			for second := range 200 {
+				mustApply(t, a, st, fmt.Sprintf(`{"id":"a","t":%d}`, second*1000))
+				kept := int64(0)
+				for _, chunk := range st.tallies[0].win.chunks {
+					kept += int64(len(chunk.times))
+				}
+				most = max(most, kept)
+			}
+			told := rs.totals[0].entries(1)
+			if most > told || most < told-1 {
+				t.Errorf("%s, late by %q: told %d entries, kept %d", c.keys, late, told, most)
+			}
+			if late == "" && told != c.want {
+				t.Errorf("%s: told %d entries, want %d", c.keys, told, c.want)
+			}
+		}
+	}
 }

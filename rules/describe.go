@@ -135,7 +135,8 @@ func (t *total) entries(perSecond int64) int64 {
 	span := t.windowMs + t.latenessMs
 	n := span/1000*perSecond + span%1000*perSecond/1000 + 1
 	if t.grainMs > 0 {
-		n = min(n, span/t.grainMs+1)
+		late := (t.latenessMs + t.grainMs - 1) / t.grainMs // the oldest end is taken down to its grain
+		n = min(n, t.windowMs/t.grainMs+late+1)
 	}
 	return n
 }

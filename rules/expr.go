@@ -10,9 +10,10 @@ import (
 // A program is one compiled expression. It is immutable and may be shared by goroutines; all that changes while
 // it runs lies in the env.
 type program struct {
-	name   string // its key in the job file, such as when
-	source string // as written in the job file
-	canon  string // canonical form: what the digest is built from
+	name   string  // its key in the job file, such as when
+	source string  // as written in the job file
+	canon  string  // canonical form: what the digest is built from
+	steps  float64 // of one run, as estimated at load
 
 	cond boolFunc  // nil when the expression cannot be a condition
 	eval valueFunc // never nil
@@ -42,7 +43,7 @@ const (
 func (p *program) test(e *env) (bool, error) {
 	e.steps = 0
 	t := p.cond(e)
-	if t == failed || e.steps > stepsMax {
+	if e.spend(); t == failed || e.exhausted() {
 		return false, p.failure(e)
 	}
 	return t == yes, nil
@@ -53,14 +54,14 @@ func (p *program) test(e *env) (bool, error) {
 func (p *program) value(e *env) (*codecs.Value, error) {
 	e.steps = 0
 	v := p.eval(e)
-	if v == nil || e.steps > stepsMax {
+	if e.spend(); v == nil || e.exhausted() {
 		return nil, p.failure(e)
 	}
 	return v, nil
 }
 
 func (p *program) failure(e *env) error {
-	if e.steps > stepsMax {
+	if e.exhausted() {
 		e.err = errSteps
 	}
 	return fmt.Errorf("%s: %w", p.name, e.err)
@@ -84,12 +85,15 @@ type env struct {
 
 	scratch []codecs.Value  // results of arithmetic, one per node
 	locals  []*codecs.Value // variables of macros, by depth
-	steps   int             // spent by loops and by long strings, bounded by stepsMax
+	steps   int             // spent by loops and by long strings in this run, bounded by stepsMax
+	spent   int             // the same in all runs for this event, bounded by eventStepsMax
 	err     error           // cause of the last failed
 }
 
-// stepsMax bounds the work of one run of one program: elements visited plus sixteenths of bytes copied or compared.
-const stepsMax = 1 << 20
+// spend adds the steps of a run to those of the event.
+func (e *env) spend() { e.spent += e.steps }
+
+func (e *env) exhausted() bool { return e.steps > stepsMax || e.spent > eventStepsMax }
 
 var errSteps = errors.New("the expression takes too many steps on this event")
 

@@ -88,7 +88,11 @@ var functions = func() []*decls.FunctionDecl {
 	return all
 }()
 
-func checkerEnv(sc *scope) *checker.Env {
+// checkerEnv holds the functions and the scope's names. It is made once, for there may be thousands of either.
+func (sc *scope) checkerEnv() *checker.Env {
+	if sc.env != nil {
+		return sc.env
+	}
 	registry, err := types.NewRegistry()
 	if err != nil {
 		panic(err)
@@ -117,6 +121,7 @@ func checkerEnv(sc *scope) *checker.Env {
 	if err := env.AddIdents(vars...); err != nil {
 		panic(err)
 	}
+	sc.env = env
 	return env
 }
 
@@ -126,10 +131,14 @@ var (
 )
 
 // celFaults words the faults of the parser and the checker.
-func celFaults(tree *ast.AST, errs *common.Errors, syntax bool) []exprFault {
+func celFaults(text string, tree *ast.AST, errs *common.Errors, syntax bool) []exprFault {
 	var faults []exprFault
 	for _, err := range errs.GetErrors() {
-		message := err.Message
+		offset := 0
+		if err.Location.Line() > 0 {
+			offset = int(tree.SourceInfo().ComputeOffset(int32(err.Location.Line()), int32(err.Location.Column())))
+		}
+		message := strings.TrimPrefix(err.Message, "Syntax error: ")
 		if strings.HasPrefix(message, "More than ") {
 			continue
 		}
@@ -143,19 +152,32 @@ func celFaults(tree *ast.AST, errs *common.Errors, syntax bool) []exprFault {
 			}
 			message = fmt.Sprintf("%s cannot take %s", name, typeWords.Replace(m[2]))
 		} else if strings.HasPrefix(message, "invalid ") && strings.HasSuffix(message, " literal") {
-			message = `this number loses digits as it is read: write decimal("...")`
+			message = lostDigits(numberAt([]rune(text), offset))
 		} else {
 			message = strings.ReplaceAll(typeWords.Replace(message), " (in container '')", "")
 			message = strings.Replace(message, "undeclared reference to", "unknown function", 1)
-			message = strings.TrimPrefix(message, "Syntax error: ")
-			message, _, _ = strings.Cut(message, " expecting {")
-			message = strings.ReplaceAll(message, "'<EOF>'", "the end")
-		}
-		offset := 0
-		if err.Location.Line() > 0 {
-			offset = int(tree.SourceInfo().ComputeOffset(int32(err.Location.Line()), int32(err.Location.Column())))
+			message = syntaxWords(message)
 		}
 		faults = append(faults, exprFault{offset, message, syntax})
 	}
 	return faults
+}
+
+// syntaxWords words what the parser says about the text itself.
+func syntaxWords(message string) string {
+	message, _, _ = strings.Cut(message, " expecting {")
+	if what, ok := strings.CutPrefix(message, "token recognition error at: "); ok {
+		return what + " cannot be read"
+	}
+	for _, begin := range []string{"mismatched input ", "extraneous input ", "no viable alternative at input "} {
+		what, ok := strings.CutPrefix(message, begin)
+		if !ok {
+			continue
+		}
+		if what, _, _ = strings.Cut(what, " expecting "); strings.HasSuffix(what, "<EOF>'") {
+			return "the expression ends too early"
+		}
+		return what + " is not expected here"
+	}
+	return strings.ReplaceAll(message, "'<EOF>'", "the end")
 }

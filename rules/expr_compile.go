@@ -44,6 +44,7 @@ func (c *compiler) compile(name, source string, p *parsed) (*program, []exprFaul
 	default:
 		u.program.eval = u.valueOf(root)
 	}
+	u.program.steps = u.affordable(root)
 	if len(u.faults) > 0 {
 		return nil, u.faults
 	}

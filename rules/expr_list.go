@@ -272,7 +272,7 @@ func (u *unit) quantifier(c ast.ComprehensionExpr) boolFunc {
 	name := strings.TrimPrefix(c.AccuVar(), "@")
 	source := u.valueOf(c.IterRange())
 	depth := u.enter(c.IterVar())
-	test := u.boolOf(c.LoopStep())
+	test, steps := u.boolOf(c.LoopStep()), itemSteps(c)
 	u.leave()
 	fold, start := conjoin, yes
 	if name == operators.Exists {
@@ -291,11 +291,11 @@ func (u *unit) quantifier(c ast.ComprehensionExpr) boolFunc {
 			return failed
 		}
 		if name == operators.ExistsOne {
-			return existsOne(e, items, depth, test)
+			return existsOne(e, items, depth, steps, test)
 		}
 		result, err := start, error(nil)
 		for i := range items {
-			if !e.charge(1) {
+			if !e.charge(steps) {
 				return failed
 			}
 			e.locals[depth] = &items[i]
@@ -314,10 +314,10 @@ func (u *unit) quantifier(c ast.ComprehensionExpr) boolFunc {
 	}
 }
 
-func existsOne(e *env, items []codecs.Value, depth int, test boolFunc) truth {
+func existsOne(e *env, items []codecs.Value, depth, steps int, test boolFunc) truth {
 	n := 0
 	for i := range items {
-		if !e.charge(1) {
+		if !e.charge(steps) {
 			return failed
 		}
 		e.locals[depth] = &items[i]
@@ -337,7 +337,7 @@ func (u *unit) mapLoop(c ast.ComprehensionExpr) valueFunc {
 	depth := u.enter(c.IterVar())
 	keep, transform := u.boolOf(c.LoopCondition()), u.valueOf(c.LoopStep().AsList().Elements()[0])
 	u.leave()
-	s := u.newScratch()
+	s, steps := u.newScratch(), itemSteps(c)
 	return func(e *env) *codecs.Value {
 		v := source(e)
 		if v == nil || v.Kind == codecs.Null {
@@ -349,7 +349,7 @@ func (u *unit) mapLoop(c ast.ComprehensionExpr) valueFunc {
 		}
 		var out []codecs.Value
 		for i := range items {
-			if !e.charge(1) {
+			if !e.charge(steps) {
 				return nil
 			}
 			e.locals[depth] = &items[i]

@@ -2,10 +2,12 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"cel.dev/cel-go/checker"
 	"cel.dev/cel-go/common"
@@ -36,6 +38,8 @@ type scope struct {
 	flags  map[string]bool
 	inner  bool // a total's own expression: no totals.x
 	input  bool // input.id and input.time: event alone
+
+	env *checker.Env // of these names; made when it is first needed
 }
 
 // A parsed expression has passed the checker: names are resolved, every node has a type.
@@ -68,19 +72,22 @@ var celParser = func() *parser.Parser {
 
 // parseExpr parses and type-checks one expression.
 func parseExpr(text string, sc *scope) (*parsed, []exprFault) {
+	if n := utf8.RuneCountInString(text); n > exprRunesMax {
+		return nil, []exprFault{{message: fmt.Sprintf("an expression has at most %d characters, this one has %d", exprRunesMax, n)}}
+	}
 	source := common.NewTextSource(text)
 	tree, errs := celParser.Parse(source)
 	if len(errs.GetErrors()) > 0 {
-		return nil, celFaults(tree, errs, true)
+		return nil, celFaults(text, tree, errs, true)
 	}
 	r := &rewriter{scope: sc, text: []rune(text), info: tree.SourceInfo(), factory: ast.NewExprFactory(), numbers: map[int64]*codecs.Decimal{}}
 	r.walk(tree.Expr(), 0)
 	if len(r.faults) > 0 {
 		return nil, r.faults
 	}
-	checked, errs := checker.Check(tree, source, checkerEnv(sc))
+	checked, errs := checker.Check(tree, source, sc.checkerEnv())
 	if len(errs.GetErrors()) > 0 {
-		return nil, celFaults(tree, errs, false)
+		return nil, celFaults(text, tree, errs, false)
 	}
 	return &parsed{ast: checked, numbers: r.numbers, root: checked.GetType(checked.Expr().ID())}, nil
 }
@@ -106,6 +113,9 @@ func (r *rewriter) fault(e ast.Expr, format string, args ...any) {
 }
 
 func (r *rewriter) walk(e ast.Expr, depth int) {
+	if len(r.faults) > faultsMax {
+		return
+	}
 	if depth > 4*exprDepthMax {
 		r.fault(e, "the expression is nested too deeply")
 		return
@@ -197,7 +207,7 @@ func (r *rewriter) ident(e, root ast.Expr, below []string) {
 		return
 	}
 	if !scopeNames[name] {
-		r.fault(root, "unknown name %s%s; an expression knows event, time, id, totals, flags and prior", name, suggest(name, scopeNames))
+		r.fault(root, "unknown name %s%s; an expression knows event, time, id, totals, flags and prior", name, suggest(name, maps.Keys(scopeNames)))
 		return
 	}
 	if r.input && name != "event" {
@@ -237,19 +247,18 @@ func (r *rewriter) member(root ast.Expr, kind, prefix string, below []string) (f
 		r.fault(root, "name a %s: %s.NAME", one, prefix)
 		return "", 0
 	}
-	known := map[string]bool{}
-	if kind == "flags" {
-		known = r.flags
-	} else {
-		for name := range r.totals {
-			known[name] = true
-		}
+	name := below[0]
+	known := maps.Keys(r.flags)
+	there := r.flags[name]
+	if kind == "totals" {
+		known = maps.Keys(r.totals)
+		_, there = r.totals[name]
 	}
-	if !known[below[0]] {
-		r.fault(root, "there is no %s named %s%s", one, below[0], suggest(below[0], known))
+	if !there {
+		r.fault(root, "there is no %s named %s%s", one, name, suggest(name, known))
 		return "", 0
 	}
-	return prefix + "." + below[0], 1
+	return prefix + "." + name, 1
 }
 
 // rootAndNames takes a chain of members, x.a["b"].c, apart; root is nil when e is no such chain.
@@ -283,6 +292,19 @@ func rootAndNames(e ast.Expr) (root ast.Expr, names []string) {
 
 var doubleText = regexp.MustCompile(`^-?\s*[0-9]*(\.[0-9]+)?([eE][+-]?[0-9]+)?`)
 
+// numberAt is the number that is written there.
+func numberAt(text []rune, offset int) string {
+	return strings.Join(strings.Fields(doubleText.FindString(string(text[min(offset, len(text)):]))), "")
+}
+
+// lostDigits says what to do about a number of which CEL's parser has lost digits.
+func lostDigits(written string) string {
+	if _, err := parseDecimal(written); err != nil {
+		return fmt.Sprintf("%s: %v", written, err)
+	}
+	return fmt.Sprintf("this number loses digits as it is read: write decimal(%q)", written)
+}
+
 // literal makes every number a double for the checker, and keeps the decimal that was written.
 func (r *rewriter) literal(e ast.Expr) {
 	switch v := e.AsLiteral().(type) {
@@ -296,14 +318,13 @@ func (r *rewriter) literal(e ast.Expr) {
 	case types.Double:
 		written := ""
 		if o, ok := r.info.GetOffsetRange(e.ID()); ok && int(o.Start) < len(r.text) {
-			written = doubleText.FindString(string(r.text[o.Start:]))
-			written = strings.Join(strings.Fields(written), "")
+			written = numberAt(r.text, int(o.Start))
 		}
 		f := float64(v)
 		exact, err1 := parseDecimal(written)
 		kept, err2 := parseDecimal(strconv.FormatFloat(f, 'g', -1, 64))
 		if math.IsInf(f, 0) || err1 != nil || err2 != nil || exact.Cmp(kept) != 0 {
-			r.fault(e, "this number loses digits as it is read: write decimal(%q)", written)
+			r.fault(e, "%s", lostDigits(written))
 			return
 		}
 		r.number(e, written, f)

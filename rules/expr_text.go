@@ -3,7 +3,6 @@ package rules
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -175,20 +174,18 @@ func (u *unit) textTest(name string, x, y ast.Expr) boolFunc {
 	}
 }
 
-const patternBytesMax = 1000
-
 var errPattern = errors.New("the pattern of matches() must be a constant text of at most 1000 bytes")
 
-// matches compiles a regular expression once; RE2 syntax, so its time is linear in the text.
+// matches compiles a regular expression once.
 func (u *unit) matches(x, y ast.Expr) boolFunc {
 	c, ok := u.constant(y)
 	if !ok || c.Kind != codecs.String || len(c.Str) > patternBytesMax {
 		u.fault(y, "%v", errPattern)
 		return failTruth
 	}
-	pattern, err := regexp.Compile(c.Str)
+	pattern, steps, err := compilePattern(c.Str)
 	if err != nil {
-		u.fault(y, "pattern: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		u.fault(y, "%v", err)
 		return failTruth
 	}
 	value := u.valueOf(x)
@@ -201,7 +198,7 @@ func (u *unit) matches(x, y ast.Expr) boolFunc {
 			return unknown
 		case v.Kind != codecs.String:
 			return e.fail(&kindError{"matches()", []codecs.Kind{v.Kind}})
-		case !e.charge(len(v.Str)):
+		case !e.charge(len(v.Str) * steps):
 			return failed
 		}
 		return truthOf(pattern.MatchString(v.Str))

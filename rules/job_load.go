@@ -28,7 +28,8 @@ type loader struct {
 	reader
 	compiler
 	rs         *RuleSet
-	inner, all scope // of a total's own expressions, and of a flag's
+	inner, all scope   // of a total's own expressions, and of a flag's
+	steps      float64 // of one run of each expression so far
 }
 
 // Load reads a job file. Its error is *Faults: everything that is wrong, in the order of the file.
@@ -85,6 +86,7 @@ var (
 
 	jobName   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,200}$`)
 	topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
+	ownTopic  = regexp.MustCompile(`^(\.g[0-9]+)?-(table|loop|flags|dead-letters)$`) // behind the job's name
 	fieldName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,199}$`)
 	celWords  = set("as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
 		"package", "namespace", "null", "return", "true", "var", "void", "while")
@@ -163,6 +165,9 @@ func (l *loader) input(n *yaml.Node) {
 	} else if s, ok := l.word(t, "topic"); ok {
 		if !topicName.MatchString(s) || s == "." || s == ".." {
 			l.fault(t, "topic must be 1 to 249 of A-Z a-z 0-9 . _ - and not . or ..")
+		}
+		if own := strings.TrimPrefix(s, l.rs.job.Name); l.rs.job.Name != "" && own != s && ownTopic.MatchString(own) {
+			l.fault(t, "topic %s is one that the job writes itself, and it would never end: name another input, or give the job another name", s)
 		}
 		in.Topic = s
 	}

@@ -36,35 +36,54 @@ func (l *loader) total(t *total, name string, key, n *yaml.Node) {
 			t.kind = totalKind(i)
 		}
 	}
+	for _, word := range kinds {
+		l.kind(t, name, word, values[word])
+	}
+	if e := values["when"]; e != nil {
+		t.when = l.expression(e, "totals."+name+".when", &l.inner, wantCondition)
+	}
 	switch len(kinds) {
 	case 0:
 		l.fault(key, "total %s needs one of %s", name, strings.Join(totalKinds[:], ", "))
-		return
 	case 1:
+		l.keeps(t, key, values)
 	default:
 		l.fault(keys[kinds[1]], "total %s has both %s: one is enough", name, strings.Join(kinds, " and "))
-		return
 	}
-	word := kinds[0]
-	path := "totals." + name + "."
-	if t.kind == kindCount {
-		if v := values[word]; v.Kind != yaml.ScalarNode || v.Tag != "!!bool" || v.Value != "true" {
-			l.fault(v, "count takes true; a condition stands under when")
-		}
-	} else {
-		want := wantNumber
-		if t.kind == kindLast || t.kind == kindList {
-			want = wantScalar
-		}
-		t.value = l.expression(values[word], path+word, &l.inner, want)
-	}
-	if e := values["when"]; e != nil {
-		t.when = l.expression(e, path+"when", &l.inner, wantCondition)
-	}
-	l.window(t, key, values)
+	l.window(t, values)
 }
 
-func (l *loader) window(t *total, key *yaml.Node, values map[string]*yaml.Node) {
+// kind reads what a total takes.
+func (l *loader) kind(t *total, name, word string, n *yaml.Node) {
+	if word == totalKinds[kindCount] {
+		if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" || n.Value != "true" {
+			l.fault(n, "count takes true; a condition stands under when")
+		}
+		return
+	}
+	want := wantNumber
+	if word == totalKinds[kindLast] || word == totalKinds[kindList] {
+		want = wantScalar
+	}
+	t.value = l.expression(n, "totals."+name+"."+word, &l.inner, want)
+}
+
+// keeps looks at the keys that only some kinds have a use for.
+func (l *loader) keeps(t *total, key *yaml.Node, values map[string]*yaml.Node) {
+	items, grain := values["max_items"], values["grain"]
+	switch {
+	case items != nil && t.kind != kindList:
+		l.fault(items, "max_items has a meaning with list alone")
+	case items == nil && t.kind == kindList && values["window"] == nil:
+		l.fault(key, "list without a window needs max_items")
+	}
+	if grain != nil && t.kind.hasVals() {
+		l.fault(grain, "grain has no meaning with %s", t.kind)
+	}
+}
+
+// window reads how far back a total looks, and how much of it is kept.
+func (l *loader) window(t *total, values map[string]*yaml.Node) {
 	if n := values["window"]; n != nil {
 		ms, ok := l.duration(n, "window")
 		if ok && ms == 0 {
@@ -81,8 +100,6 @@ func (l *loader) window(t *total, key *yaml.Node, values map[string]*yaml.Node) 
 		case !ok:
 		case values["window"] == nil:
 			l.fault(n, "grain needs a window")
-		case t.kind == kindLast || t.kind == kindList:
-			l.fault(n, "grain has no meaning with %s", t.kind)
 		case ms == 0 || t.windowMs%ms != 0:
 			l.fault(n, "grain must divide the window")
 		}
@@ -91,11 +108,6 @@ func (l *loader) window(t *total, key *yaml.Node, values map[string]*yaml.Node) 
 	if n := values["max_items"]; n != nil {
 		items, _ := l.whole(n, "max_items", maxItemsMax)
 		t.maxItems = int(items)
-		if t.kind != kindList {
-			l.fault(n, "max_items has a meaning with list alone")
-		}
-	} else if t.kind == kindList && values["window"] == nil {
-		l.fault(key, "list without a window needs max_items")
 	}
 }
 
@@ -144,7 +156,7 @@ var (
 // expression parses, checks and compiles one expression. Its faults are placed within the file.
 func (l *loader) expression(n *yaml.Node, name string, sc *scope, w want) *program {
 	text, ok := l.text(n, name)
-	if !ok {
+	if !ok || l.full() {
 		return nil
 	}
 	p, faults := parseExpr(text, sc)
@@ -155,6 +167,11 @@ func (l *loader) expression(n *yaml.Node, name string, sc *scope, w want) *progr
 	var compiled *program
 	if len(faults) == 0 {
 		compiled, faults = l.compile(name, text, p)
+	}
+	if compiled != nil {
+		if l.steps += compiled.steps; l.steps > eventStepsMax && l.steps-compiled.steps <= eventStepsMax {
+			l.fault(n, "all expressions up to here would take about %s steps on an event with lists of %d items, more than %d: use fewer macros", about(l.steps), listItemsAssumed, eventStepsMax)
+		}
 	}
 	for _, f := range faults {
 		line, column := l.place(n, f.offset)

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 func mustLoad(t testing.TB, src string) *RuleSet {
@@ -138,6 +139,15 @@ totals:
   r: {sum: [event.v]}             #! 12 must be text
   s: {sum: !x event.v}            #! 12 quote the expression
   t: {sum: }                      #! 12 is empty
+  u:                              #! 3 total u needs one of
+    window: 10x                   #! 13 is no duration
+    when: 1 + 1                   #! 11 a condition must be true or false
+    max_items: x                  #! 16 max_items must be a whole number
+  v:
+    sum: event.v / 2              #! 18 there is no division
+    last: event.v                 #! 5 has both sum and last
+    when: nme == 1                #! 11 unknown name nme
+    grain: 1m                     #! 12 grain needs a window
 flags:
   xa: {when: f(event.a, b) > 1}   #! 25 cut at a comma: quote the expression
   y: {when: totals.dd >= 3}       #! 13 there is no total named dd; did you mean "d"?
@@ -152,7 +162,7 @@ flags:
   t: {when: totals.d}                               #! 13 a condition must be true or false: this is number
   u: {clear: totals.d > 1}                          #! 3 flag u needs when
   v: {when: duration("90") > time - prior.last_time} #! 22 "90" is no duration
-  w: {when: event.a == 12345678901234567890123}     #! 24 this number loses digits
+  w: {when: event.a == 12345678901234567890123}     #! 24 this number loses digits as it is read: write decimal("12345678901234567890123")
   x: {when: 'event.name.matches("(")'}              #! 33 missing closing )
   aa:
     when: |
@@ -183,7 +193,7 @@ func TestLoad_ReportsEveryFaultWithItsPlace(t *testing.T) {
 		_, words, _ = strings.Cut(comment, " ")
 		want[place{i + 1, column}] = words
 	}
-	want[place{40, 23}] = "quote the expression" // the half that is left before the comma
+	want[place{49, 23}] = "quote the expression" // the half that is left before the comma
 	// A comment inside a block scalar is part of the expression, and CEL has none that begins with #.
 	src = regexpComment.ReplaceAllString(src, "")
 	_, err := Load([]byte(src))
@@ -215,7 +225,12 @@ func TestLoad_FaultsOfTheWholeFile(t *testing.T) {
 		{"[]", "1:1: the job file must be a mapping"},
 		{"name: x\n", "1:1: input is missing"},
 		{"input: {topic: t}\n", "1:1: name is missing"},
+		{"name: x\ninput: {topic: x-flags}\n", "2:16: topic x-flags is one that the job writes itself"},
+		{"input: {topic: x.g2-table}\nname: x\n", "1:16: topic x.g2-table is one that the job writes itself"},
 		{"name: x\ninput: {}\n", "2:8: input.topic is missing"},
+		{"name: x\ninput:\n\ttopic: y\n", "3:1: while scanning for the next token: found character that cannot start any token; indent with spaces"},
+		{"name: x\ninput: {topic: t}\nflags:\n  a: {when: event.x > 3\n  b: {when: event.y > 3}\n", "5:4: while parsing a flow mapping that begins at 4:6: "},
+		{"name: x\ninput: {topic: t}\nflags:\n  a: {when: event.x > 3\n\n", "4:24: while parsing a flow mapping: "},
 		{"name: x\n---\nname: y\n", "expected single document"},
 		{"name: x\ninput: {topic: t}\nflags:\n  a: {when: event.x in [\"a\", \"b\"]}\n", "quote the expression"},
 		{"name: x\ninput: {topic: t}\nflags:\n  a: {when: event.x == \"a #b\"}\n", "quote the expression"},
@@ -239,8 +254,13 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(fullJob))
 	f.Add([]byte(faultyJob))
 	f.Add([]byte("name: x\ninput: {topic: t, id: \"event['a']\"}\nflags:\n  a:\n    when: >-\n      event.x\n      == 1\n"))
+	for _, c := range hostileJobs(4 << 10) {
+		f.Add([]byte(c[0]))
+	}
 	f.Fuzz(func(t *testing.T, src []byte) {
+		within := time.AfterFunc(20*time.Second, func() { panic(fmt.Sprintf("Load takes more than 20 s: %q", src)) })
 		rs, err := Load(src)
+		within.Stop()
 		if err == nil {
 			_ = rs.newEnv()
 			if err := rs.Describe(&strings.Builder{}); err != nil {

@@ -3,12 +3,19 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v4"
 )
+
+// faultsMax is how many faults are gathered. A file with more of them is no job file, and looking for its last one would
+// take long.
+const faultsMax = 100
 
 // A reader walks the nodes of a job file and gathers faults instead of stopping at the first.
 type reader struct {
@@ -38,10 +45,18 @@ func (r *reader) syntaxFault(err error) {
 	hint := false
 	if load := (*yaml.LoadError)(nil); errors.As(err, &load) {
 		message = strings.TrimPrefix(load.Message, "yaml: ")
-		if load.ContextMsg != "" {
+		line, column = max(load.Mark.Line, 1), max(load.Mark.Column, 1)
+		if line > len(r.lines) || line == len(r.lines) && len(r.lines[line-1]) == 0 { // at the file's end
+			line, column = r.endOfText()
+		}
+		if at := load.ContextMark; load.ContextMsg != "" && at.Line > 0 && at.Line < line {
+			message = fmt.Sprintf("%s that begins at %d:%d: %s", load.ContextMsg, at.Line, at.Column, message)
+		} else if load.ContextMsg != "" {
 			message = load.ContextMsg + ": " + message
 		}
-		line, column = max(load.Mark.Line, 1), max(load.Mark.Column, 1)
+		if column <= len(r.lines[line-1]) && r.lines[line-1][column-1] == '\t' {
+			message += "; indent with spaces: YAML takes no tabs"
+		}
 		hint = r.holdsExpression(load.ContextMark.Line)
 	}
 	if hint || r.holdsExpression(line) {
@@ -50,16 +65,31 @@ func (r *reader) syntaxFault(err error) {
 	r.faultAt(line, column, message)
 }
 
+// endOfText is the place after the last line that is not empty.
+func (r *reader) endOfText() (line, column int) {
+	for line = len(r.lines); line > 1 && len(r.lines[line-1]) == 0; {
+		line--
+	}
+	return line, len(r.lines[line-1]) + 1
+}
+
 func (r *reader) holdsExpression(line int) bool {
 	return line > 0 && line <= len(r.lines) && flowExpression.MatchString(string(r.lines[line-1]))
 }
 
 func (r *reader) faultAt(line, column int, message string) {
 	f := Fault{Line: line, Column: column, Message: message}
-	if !slices.Contains(r.faults, f) {
+	switch {
+	case slices.Contains(r.faults, f) || r.full():
+	case len(r.faults) < faultsMax:
 		r.faults = append(r.faults, f)
+	default:
+		r.faults = append(r.faults, Fault{Line: max(len(r.lines), 1), Column: 1, Message: "there are more faults than these: mend them first"})
 	}
 }
+
+// full tells that no further fault is taken.
+func (r *reader) full() bool { return len(r.faults) > faultsMax }
 
 func (r *reader) fault(n *yaml.Node, format string, args ...any) {
 	r.faultAt(n.Line, n.Column, fmt.Sprintf(format, args...))
@@ -100,7 +130,7 @@ func (r *reader) fields(n *yaml.Node, what string, known map[string]bool) (value
 			r.cut[n.Content[i-1]] = true
 			r.fault(key, "the expression before this was cut at a comma: quote the expression")
 		case known != nil && !known[key.Value]:
-			r.fault(key, "unknown key %q in %s%s", key.Value, what, suggest(key.Value, known))
+			r.fault(key, "unknown key %q in %s%s", key.Value, what, suggest(key.Value, maps.Keys(known)))
 		default:
 			values[key.Value], keys[key.Value] = value, key
 			order = append(order, key.Value)
@@ -193,8 +223,8 @@ func (r *reader) place(n *yaml.Node, offset int) (line, column int) {
 	for ; offset > 0 && line <= len(r.lines); offset-- {
 		rest := r.lines[line-1][min(column-1, len(r.lines[line-1])):]
 		switch {
-		case len(strings.TrimSpace(string(rest))) == 0:
-			for line++; line < len(r.lines) && len(strings.TrimSpace(string(r.lines[line-1]))) == 0; line++ {
+		case blank(rest):
+			for line++; line < len(r.lines) && blank(r.lines[line-1]); line++ {
 			}
 			if line > len(r.lines) {
 				return n.Line, n.Column
@@ -230,7 +260,7 @@ func escapeWidth(rest []rune) int {
 // blockPlace is place in a literal or folded scalar, which starts on the line after its mark.
 func (r *reader) blockPlace(n *yaml.Node, offset int) (line, column int) {
 	line = n.Line + 1
-	for line < len(r.lines) && len(strings.TrimSpace(string(r.lines[line-1]))) == 0 {
+	for line < len(r.lines) && blank(r.lines[line-1]) {
 		line++
 	}
 	if line > len(r.lines) {
@@ -249,18 +279,20 @@ func (r *reader) blockPlace(n *yaml.Node, offset int) (line, column int) {
 }
 
 func indent(line []rune) int {
-	return len(line) - len([]rune(strings.TrimLeft(string(line), " \t")))
+	if i := slices.IndexFunc(line, func(c rune) bool { return c != ' ' && c != '\t' }); i >= 0 {
+		return i
+	}
+	return len(line)
+}
+
+func blank(line []rune) bool {
+	return !slices.ContainsFunc(line, func(c rune) bool { return !unicode.IsSpace(c) })
 }
 
 // suggest names the known word that is nearest to an unknown one.
-func suggest(word string, known map[string]bool) string {
+func suggest(word string, known iter.Seq[string]) string {
 	best, least := "", max(1, len(word)/2)+1
-	var names []string
-	for name := range known {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(known) {
 		if d := distance(word, name); d < least {
 			best, least = name, d
 		}

@@ -13,8 +13,8 @@ import (
 // Bounds of the sums that a state may bring along. They leave room above any that events can reach, and room below
 // what arithmetic carries.
 const (
-	sumDigitsMax   = 78
-	entryDigitsMax = 70
+	sumDigitsMax   = 68
+	entryDigitsMax = 60
 )
 
 // decoding is one DecodeState under way.

@@ -77,7 +77,7 @@ func (r *running) listed() map[string]change {
 	out := map[string]change{}
 	f := Filter{Limit: limitMax}
 	for {
-		page, more, _, err := r.List(f)
+		page, more, _, err := r.List(r.t.Context(), f, Read{})
 		if err != nil {
 			return nil
 		}

@@ -1,105 +1,130 @@
 package view
 
 import (
-	"errors"
 	"fmt"
+	"io"
+	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/tidemark/tidemark/codecs"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pb "github.com/tidemark/tidemark/proto/tidemark/v1"
 )
 
-const (
-	limitDefault = 100
-	limitMax     = 1000
-)
-
-// Handler serves the view over HTTP: GET (and HEAD) of
+// Handler serves the view: REST as below, and gRPC, gRPC-Web and Connect with reflection and health under their own paths.
 //
-//	/v1/ids/{id}            one state; the ID is percent-encoded bytes; ETag and If-None-Match
-//	/v1/ids                 states in byte order of the ID: prefix, limit, page_token
-//	/v1/flags/{flag}/ids    states that bear a flag: limit, page_token
-//	/v1/status              how the view stands
-//	/healthz, /readyz       it lives; it is complete
+//	GET /v1/ids/{id}            one state; the ID is percent-encoded bytes; ETag and If-None-Match
+//	POST /v1/ids:batchGet       states in the order asked
+//	GET /v1/ids                 states in byte order of the ID: prefix, limit, page_token
+//	GET /v1/flags/{flag}/ids    states that bear a flag: limit, page_token
+//	GET /v1/status              how the view stands
+//	GET /healthz, /readyz       it lives; it is complete
+//	GET /openapi.json, /        what this is, for programs and for people
 //
-// The first three take max_age=DURATION: an answer that is older, or whose age is not known, is 503. Bodies are the proto3
-// mapping of JSON. Errors have one shape: code, message, details.
+// The first four take at_least=TOKEN, wait=DURATION and max_age=DURATION. Bodies are the proto3 mapping of view.proto.
+// Errors have one shape: code, message, details.
+//
+// Clients that speak gRPC without TLS need a server that takes HTTP/2 so (http.Protocols.SetUnencryptedHTTP2).
 func (v *View) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/v1/ids", v.get(v.serveList))
-	mux.HandleFunc("/v1/flags/{flag}/ids", v.get(v.serveFlag))
-	mux.HandleFunc("/v1/status", v.get(v.serveStatus))
-	mux.HandleFunc("/healthz", v.get(serveHealth))
-	mux.HandleFunc("/readyz", v.get(v.serveReady))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, &failure{code: codeNotFound, message: fmt.Sprintf("no such path: %s", strconv.QuoteToASCII(r.URL.Path))})
-	})
-	one := v.get(v.serveID)
+	routes := map[string]http.Handler{
+		"/v1/ids":          get(v.serveList),
+		"/v1/ids:batchGet": method(v.serveBatch, http.MethodPost),
+		"/v1/watch":        get(v.serveWatch),
+		"/v1/status":       get(v.serveStatus),
+		"/healthz":         get(serveHealth),
+		"/readyz":          get(v.serveReady),
+		"/openapi.json":    get(serveOpenAPI),
+		"/":                get(servePage),
+	}
+	rpc, one, flag := v.rpc(), get(v.serveID), get(v.serveFlag)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// IDs may hold slashes and dots: they do not go through the multiplexer, which cleans paths.
-		if strings.HasPrefix(r.URL.EscapedPath(), idPath) {
-			one(w, r)
-			return
+		// IDs may hold slashes and dots, so this is no http.ServeMux, which cleans paths.
+		path := r.URL.EscapedPath()
+		if strings.HasPrefix(path, idPath) {
+			one.ServeHTTP(w, r)
+		} else if h := routes[path]; h != nil {
+			h.ServeHTTP(w, r)
+		} else if strings.HasPrefix(path, flagPath) && strings.HasSuffix(path, flagEnd) && len(path) >= len(flagPath+flagEnd) {
+			flag.ServeHTTP(w, r)
+		} else if strings.HasPrefix(path, "/tidemark.v1.") || strings.HasPrefix(path, "/grpc.") {
+			rpc.ServeHTTP(w, r)
+		} else {
+			fail(w, notFound("no such path: "+strconv.QuoteToASCII(r.URL.Path)))
 		}
-		mux.ServeHTTP(w, r)
 	})
 }
 
-const idPath = "/v1/ids/"
+// Parts of paths that hold something.
+const (
+	idPath   = "/v1/ids/"
+	flagPath = "/v1/flags/"
+	flagEnd  = "/ids"
+)
 
-// get refuses other methods, and writes the error of a handler that has written nothing.
-func (v *View) get(serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			fail(w, &failure{code: codeMethod, message: r.Method + " is not allowed here"})
+// serving answers a request, or gives the error to answer with and writes nothing.
+type serving func(http.ResponseWriter, *http.Request) error
+
+func get(serve serving) http.Handler { return method(serve, http.MethodGet, http.MethodHead) }
+
+// method refuses other methods.
+func method(serve serving, allowed ...string) http.Handler {
+	allow := strings.Join(allowed, ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !slices.Contains(allowed, r.Method) {
+			w.Header().Set("Allow", allow)
+			fail(w, notAllowed(r.Method+" is not allowed here"))
 			return
 		}
 		if err := serve(w, r); err != nil {
 			fail(w, err)
 		}
-	}
+	})
 }
 
 func (v *View) serveID(w http.ResponseWriter, r *http.Request) error {
-	id, err := url.PathUnescape(strings.TrimPrefix(r.URL.EscapedPath(), idPath))
+	id, err := url.PathUnescape(r.URL.EscapedPath()[len(idPath):])
 	if err != nil {
 		return &Invalid{"the ID in the path is not percent-encoded: " + err.Error()}
 	}
-	q, err := query(r, "max_age")
+	req := &pb.GetRequest{Id: id}
+	if r.URL.RawQuery != "" {
+		q, err := query(r, "at_least", "wait", "max_age")
+		if err != nil {
+			return err
+		}
+		if req.AtLeast, req.Wait, req.MaxAge, err = q.read(); err != nil {
+			return err
+		}
+	}
+	a, err := v.one(r.Context(), req)
 	if err != nil {
 		return err
 	}
-	var state codecs.State
-	asOf, err := v.Get(id, &state)
-	if errors.Is(err, ErrNotFound) {
-		if err := tooOld(asOf.Age, q.maxAge); err != nil {
-			return err
-		}
-		return &failure{code: codeNotFound, message: fmt.Sprintf("no event of ID %s was counted", strconv.QuoteToASCII(id)), asOf: []AsOf{asOf}}
-	} else if err != nil {
-		return err
-	}
-	if err := tooOld(asOf.Age, q.maxAge); err != nil {
-		return err
-	}
-	etag := fmt.Sprintf(`"%d-%d"`, max(v.cfg.Names.Generation, 1), state.Version)
-	w.Header().Set("ETag", etag)
-	if matches(r.Header.Get("If-None-Match"), etag) {
+	tag := v.etag(a.state.Version)
+	w.Header().Set("ETag", tag)
+	if none := r.Header.Get("If-None-Match"); none != "" && matches(none, tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	b := state.AppendJSON([]byte(`{"state":`), id, v.cfg.Schema)
-	b = asOf.appendJSON(append(b, `,"as_of":`...), false)
-	return send(w, http.StatusOK, append(appendAges(append(b, ','), asOf.Age, asOf.TableAge), '}'))
+	send(w, http.StatusOK, a.appendJSON(make([]byte, 0, 1024)))
+	return nil
+}
+
+// etag is generation and version: what is equal in both is the same state.
+func (v *View) etag(version uint64) string {
+	b := strconv.AppendUint(append(make([]byte, 0, 32), '"'), uint64(v.generation()), 10)
+	return string(append(strconv.AppendUint(append(b, '-'), version, 10), '"'))
 }
 
 // matches is If-None-Match of RFC 9110, 13.1.2: a list of tags, or a star.
 func matches(header, etag string) bool {
-	for _, tag := range strings.Split(header, ",") {
+	for tag := range strings.SplitSeq(header, ",") {
 		if tag = strings.TrimSpace(tag); tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
 			return true
 		}
@@ -107,147 +132,162 @@ func matches(header, etag string) bool {
 	return false
 }
 
+func (v *View) serveBatch(w http.ResponseWriter, r *http.Request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	if given := r.Header.Get("Content-Type"); given != "" {
+		if media, _, err := mime.ParseMediaType(given); err != nil || media != "application/json" {
+			return &Invalid{"the body is application/json, got " + strconv.QuoteToASCII(given)}
+		}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, requestBytesMax))
+	if err != nil {
+		return &Invalid{"the body cannot be read: " + err.Error()}
+	}
+	req := &pb.BatchGetRequest{}
+	if err := (jsonCodec{}).Unmarshal(body, req); err != nil {
+		return &Invalid{"the body is no BatchGetRequest: " + err.Error()}
+	}
+	return reply(w)(v.batch(r.Context(), req))
+}
+
 func (v *View) serveList(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "prefix", "limit", "page_token", "max_age")
+	q, err := query(r, "prefix", "limit", "page_token", "at_least", "wait", "max_age")
 	if err != nil {
 		return err
 	}
-	return v.servePage(w, q, Filter{Prefix: q.prefix})
+	req := &pb.ListRequest{Prefix: q.Get("prefix"), PageToken: q.Get("page_token")}
+	if req.Limit, err = q.limit(); err != nil {
+		return err
+	}
+	if req.AtLeast, req.Wait, req.MaxAge, err = q.read(); err != nil {
+		return err
+	}
+	return reply(w)(v.list(r.Context(), req))
 }
 
 func (v *View) serveFlag(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "limit", "page_token", "max_age")
+	path := r.URL.EscapedPath()
+	flag, err := url.PathUnescape(path[len(flagPath) : len(path)-len(flagEnd)])
+	if err != nil {
+		return &Invalid{"the flag in the path is not percent-encoded: " + err.Error()}
+	}
+	q, err := query(r, "limit", "page_token", "at_least", "wait", "max_age")
 	if err != nil {
 		return err
 	}
-	return v.servePage(w, q, Filter{Flag: r.PathValue("flag")})
+	req := &pb.ListByFlagRequest{Flag: flag, PageToken: q.Get("page_token")}
+	if req.Limit, err = q.limit(); err != nil {
+		return err
+	}
+	if req.AtLeast, req.Wait, req.MaxAge, err = q.read(); err != nil {
+		return err
+	}
+	return reply(w)(v.listByFlag(r.Context(), req))
 }
 
-func (v *View) servePage(w http.ResponseWriter, q *params, f Filter) error {
-	token := pageToken{Generation: max(v.cfg.Names.Generation, 1), Prefix: f.Prefix, Flag: f.Flag}
-	after, err := token.resume(q.pageToken)
+func (v *View) serveStatus(w http.ResponseWriter, r *http.Request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	b, err := jsonCodec{}.Marshal(v.status())
 	if err != nil {
 		return err
 	}
-	f.After, f.Limit = after, q.limit
-	page, more, asOf, err := v.List(f)
-	if err != nil {
-		return err
-	}
-	age, tableAge := oldest(asOf)
-	if err := tooOld(age, q.maxAge); err != nil {
-		return err
-	}
-	b := []byte(`{"states":[`)
-	for i := range page {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = page[i].State.AppendJSON(b, page[i].ID, v.cfg.Schema)
-	}
-	next := ""
-	if more {
-		token.After = page[len(page)-1].ID
-		next = token.String()
-	}
-	b = append(strconv.AppendQuote(append(b, `],"next_page_token":`...), next), ',')
-	b = appendList(append(b, `"as_of":`...), asOf)
-	return send(w, http.StatusOK, append(appendAges(append(b, ','), age, tableAge), '}'))
-}
-
-// oldest gives the greatest ages; one that is not known is greater than all.
-func oldest(asOf []AsOf) (age, tableAge time.Duration) {
-	for i := range asOf {
-		age, tableAge = older(age, asOf[i].Age), older(tableAge, asOf[i].TableAge)
-	}
-	return age, tableAge
-}
-
-func older(a, b time.Duration) time.Duration {
-	if a == NotKnown || b == NotKnown {
-		return NotKnown
-	}
-	return max(a, b)
-}
-
-func tooOld(age time.Duration, most *time.Duration) error {
-	switch {
-	case most == nil:
-		return nil
-	case age == NotKnown:
-		return &Unavailable{fmt.Sprintf("the age of the answer is not known, max_age is %s", *most)}
-	case age > *most:
-		return &Unavailable{fmt.Sprintf("the answer is %s old, max_age is %s", age.Round(time.Millisecond), *most)}
-	}
+	send(w, http.StatusOK, b)
 	return nil
 }
 
 func serveHealth(w http.ResponseWriter, _ *http.Request) error {
-	return send(w, http.StatusOK, []byte(`{"status":"ok"}`))
+	send(w, http.StatusOK, []byte(`{"status":"ok"}`))
+	return nil
 }
 
 func (v *View) serveReady(w http.ResponseWriter, _ *http.Request) error {
 	if err := v.Ready(); err != nil {
 		return err
 	}
-	return send(w, http.StatusOK, []byte(`{"status":"ready"}`))
+	send(w, http.StatusOK, []byte(`{"status":"ready"}`))
+	return nil
 }
 
-// params are what a request may say in its query.
-type params struct {
-	prefix, pageToken string
-	limit             int
-	maxAge            *time.Duration
+func serveOpenAPI(w http.ResponseWriter, _ *http.Request) error {
+	send(w, http.StatusOK, pb.OpenAPI)
+	return nil
 }
+
+// reply sends what a read gave.
+func reply(w http.ResponseWriter) func(answer, error) error {
+	return func(a answer, err error) error {
+		if err != nil {
+			return err
+		}
+		send(w, http.StatusOK, a.appendJSON(nil))
+		return nil
+	}
+}
+
+func send(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // a caller who has gone hears nothing
+}
+
+// params are what a request says in its query.
+type params struct{ url.Values }
 
 // query reads the parameters that are allowed here. Any other is refused: a wrong name must not be passed over.
-func query(r *http.Request, allowed ...string) (*params, error) {
+func query(r *http.Request, allowed ...string) (params, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, &Invalid{"the query cannot be read: " + err.Error()}
+		return params{}, &Invalid{"the query cannot be read: " + err.Error()}
 	}
-	q := &params{limit: limitDefault}
 	for name, all := range values {
-		if !contains(allowed, name) {
-			return nil, &Invalid{fmt.Sprintf("unknown parameter %s; known here: %s", strconv.QuoteToASCII(name), strings.Join(allowed, ", "))}
+		if !slices.Contains(allowed, name) {
+			return params{}, &Invalid{fmt.Sprintf("unknown parameter %s; known here: %s", strconv.QuoteToASCII(name), strings.Join(allowed, ", "))}
 		}
 		if len(all) != 1 {
-			return nil, &Invalid{"parameter " + name + " is given more than once"}
-		}
-		if err := q.set(name, all[0]); err != nil {
-			return nil, err
+			return params{}, &Invalid{"parameter " + name + " is given more than once"}
 		}
 	}
-	return q, nil
+	return params{values}, nil
 }
 
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
+// read gives what all reads may ask.
+func (q params) read() (atLeast string, wait, maxAge *durationpb.Duration, err error) {
+	if wait, err = q.duration("wait"); err == nil {
+		maxAge, err = q.duration("max_age")
 	}
-	return false
+	return q.Get("at_least"), wait, maxAge, err
 }
 
-func (q *params) set(name, value string) error {
-	switch name {
-	case "prefix":
-		q.prefix = value
-	case "page_token":
-		q.pageToken = value
-	case "limit":
-		n, err := strconv.Atoi(value)
-		if err != nil || n < 1 || n > limitMax {
-			return &Invalid{fmt.Sprintf("limit is a number from 1 to %d, got %s", limitMax, strconv.QuoteToASCII(value))}
-		}
-		q.limit = n
-	case "max_age":
-		d, err := time.ParseDuration(value)
-		if err != nil || d < 0 {
-			return &Invalid{fmt.Sprintf("max_age is a duration such as 500ms or 10s, got %s", strconv.QuoteToASCII(value))}
-		}
-		q.maxAge = &d
+// durationForm is a number and one unit, of which the form of Protobuf's JSON is one.
+var durationForm = regexp.MustCompile(`^[0-9]{1,6}(\.[0-9]{1,9})?(ms|s|m|h)$`)
+
+func (q params) duration(name string) (*durationpb.Duration, error) {
+	if !q.Has(name) {
+		return nil, nil
 	}
-	return nil
+	d, err := time.ParseDuration(q.Get(name))
+	if err != nil || !durationForm.MatchString(q.Get(name)) {
+		return nil, &Invalid{fmt.Sprintf("%s is a duration such as 500ms or 10s, got %s", name, strconv.QuoteToASCII(q.Get(name)))}
+	}
+	return durationpb.New(d), nil
+}
+
+func (q params) limit() (*int32, error) {
+	if !q.Has("limit") {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(q.Get("limit"), 10, 32)
+	if err != nil {
+		return nil, &Invalid{fmt.Sprintf("limit is a number from 1 to %d, got %s", limitMax, strconv.QuoteToASCII(q.Get("limit")))}
+	}
+	limit := int32(n)
+	return &limit, nil
 }

@@ -2,8 +2,10 @@ package view
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemark/tidemark/eos"
@@ -22,23 +24,44 @@ type level struct {
 // an age is never too small, an idle topic does not age, and a processor that is stopped or behind does.
 //
 // Re-keyed events come through the loop topic: where that has ever held a record, a partition is level only as of a time
-// at which all input partitions were, and when it covers the loop's end as it was found after that.
+// at which all input partitions were, and when it covers the loop's end as it was found after that. The loop's end is the
+// high watermark, open transactions included: markers come to the partitions of a transaction one by one, so a commit that
+// is seen in the table may still be hidden in the loop.
 type prober struct {
 	view  *View
 	cl    *kgo.Client
 	parts []*partition
 	input []source // one for each partition
 	loop  []source
+	all   time.Time // every input partition was level as of then
+	taken int       // looks at the loop
+	looks []look    // that are not covered yet, oldest first
+}
+
+// look is a look at the loop's end: once that is covered, so is whatever the input below these positions sent on.
+type look struct {
+	number int
+	next   []int64 // published positions in the input, read before the loop's end was asked for
+}
+
+// looksMax bounds how many looks wait. Which of them stand between the oldest and the newest matters little.
+const looksMax = 16
+
+// mark is what being level with an end means.
+type mark struct {
+	level time.Time // as of when
+	look  int       // the look by which the end was found, where it is the loop's
 }
 
 // source is what the prober knows of one partition of the input or of the loop.
 type source struct {
-	asOf    time.Time // level as of then
-	waiting bool      // for the end below
-	target  int64     // the end that was found
-	since   time.Time // what asOf becomes when the position has come to target
-	next    int64     // the position as last seen
-	empty   [2]int64  // no record in [0] <= offset < [1] can be delivered: markers and aborted records
+	asOf    mark     // what covering the last covered end meant
+	waiting bool     // for the end below
+	target  int64    // the end that was found
+	since   mark     // what asOf becomes when the position has come to target
+	next    int64    // the position as last seen
+	looked  int64    // the position when the log was last thought of
+	empty   [2]int64 // no record in [0] <= offset < [1] can be delivered: markers and aborted records
 }
 
 func newProber(v *View, cl *kgo.Client, parts []*partition) *prober {
@@ -48,22 +71,24 @@ func newProber(v *View, cl *kgo.Client, parts []*partition) *prober {
 func (b *prober) run(ctx context.Context) {
 	tick := time.NewTicker(b.view.cfg.ProbeInterval)
 	defer tick.Stop()
-	for {
+	for step := b.probe; ; {
 		probing, cancel := context.WithTimeout(ctx, 10*time.Second)
-		err := b.probe(probing)
+		err := step(probing)
 		cancel()
 		b.note(ctx, err)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			step = b.probe
+		case <-b.view.hurry:
+			step = b.glance
 		}
 	}
 }
 
 func (b *prober) note(ctx context.Context, err error) {
 	if err == nil {
-		b.view.probes.Add(1)
 		b.view.probeFails.Store(nil)
 		return
 	}
@@ -80,57 +105,100 @@ func (b *prober) probe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.settle(ctx, cfg.Input, b.input, ends, func(int) time.Time { return asked }); err != nil {
+	level := mark{level: asked}
+	stable := func(s eos.Span) int64 { return s.LSO }
+	if err := b.settle(ctx, cfg.Input, b.input, ends, stable, func(int) mark { return level }, true); err != nil {
 		return err
 	}
 	for i, p := range b.parts {
 		p.levelMu.Lock()
 		p.level.head = ends[int32(i)].LSO
 		p.level.lag = max(0, p.level.head-b.input[i].next)
-		if b.input[i].asOf.Equal(asked) {
+		if b.input[i].asOf == level {
 			p.level.lag = 0 // what is left are markers and aborted records
 		}
 		p.levelMu.Unlock()
-	}
-	own := make([]time.Time, len(b.parts))
-	var all time.Time
-	for i := range b.input {
-		own[i] = b.input[i].asOf
-		if i == 0 || own[i].Before(all) {
-			all = own[i]
+		if at := b.input[i].asOf.level; i == 0 || at.Before(b.all) {
+			b.all = at
 		}
 	}
 	// Only now: what the partitions above sent on to the loop before they were level lies below the end that is found here.
-	ends, err = eos.Ends(ctx, b.cl, cfg.Names.Loop())
-	if err != nil {
+	found := b.published()
+	if ends, err = eos.Ends(ctx, b.cl, cfg.Names.Loop()); err != nil {
 		return err
 	}
+	if err := b.see(ctx, found, ends, true); err != nil {
+		return err
+	}
+	b.view.probes.Add(1)
+	return nil
+}
+
+// glance looks at the loop alone, for reads that wait for an event. It reads no log: the next probe does.
+func (b *prober) glance(ctx context.Context) error {
+	found := b.published()
+	listed, err := kadm.NewClient(b.cl).ListEndOffsets(ctx, b.view.cfg.Names.Loop())
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("ends of the loop: %w", err)
+	}
+	ends := map[int32]eos.Span{}
+	listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = eos.Span{HW: o.Offset} })
+	return b.see(ctx, found, ends, false)
+}
+
+// published gives the positions in the input that readers see now; 0 where nothing is published.
+func (b *prober) published() []int64 {
+	next := make([]int64, len(b.parts))
+	for i, p := range b.parts {
+		next[i], _ = p.reachedIn(b.view.cfg.Input)
+	}
+	return next
+}
+
+// see takes in the ends of the loop, which were asked for after the positions next were published.
+func (b *prober) see(ctx context.Context, next []int64, ends map[int32]eos.Span, deep bool) error {
 	for _, span := range ends {
 		if span.HW > 0 {
 			b.view.rekeyed.Store(true)
 		}
 	}
-	candidate := func(i int) time.Time {
+	b.taken++
+	b.looks = append(b.looks[:min(len(b.looks), looksMax-1)], look{b.taken, next})
+	since := func(i int) mark {
 		if b.view.rekeyed.Load() {
-			return all
+			return mark{b.all, b.taken}
 		}
-		return own[i]
+		return mark{b.input[i].asOf.level, b.taken}
 	}
-	if err := b.settle(ctx, cfg.Names.Loop(), b.loop, ends, candidate); err != nil {
+	high := func(s eos.Span) int64 { return s.HW }
+	if err := b.settle(ctx, b.view.cfg.Names.Loop(), b.loop, ends, high, since, deep); err != nil {
 		return err
 	}
+	covered := b.taken
 	for i, p := range b.parts {
+		covered = min(covered, b.loop[i].asOf.look)
 		p.levelMu.Lock()
-		if b.loop[i].asOf.After(p.level.input) {
-			p.level.input = b.loop[i].asOf
+		if at := b.loop[i].asOf.level; at.After(p.level.input) {
+			p.level.input = at
 		}
 		p.levelMu.Unlock()
+	}
+	for len(b.looks) > 0 && b.looks[0].number <= covered {
+		for i, p := range b.parts {
+			p.settle(b.looks[0].next[i])
+		}
+		b.looks = b.looks[1:]
 	}
 	return nil
 }
 
 // settle looks which partitions have come to the ends that they wait for, and lets the others wait for the ends just found.
-func (b *prober) settle(ctx context.Context, topic string, sources []source, ends map[int32]eos.Span, since func(int) time.Time) error {
+func (b *prober) settle(ctx context.Context, topic string, sources []source, ends map[int32]eos.Span,
+	end func(eos.Span) int64, since func(int) mark, deep bool,
+) error {
 	for i := range sources {
 		s := &sources[i]
 		span, ok := ends[int32(i)]
@@ -138,44 +206,46 @@ func (b *prober) settle(ctx context.Context, topic string, sources []source, end
 		if !ok || !known {
 			continue
 		}
-		still := next == s.next
 		s.next = next
-		// The end was found after what is waited for, so covering it counts for both.
-		covered, err := b.covers(ctx, topic, int32(i), s, span, still)
-		if err != nil {
-			return err
+		if deep {
+			if err := b.lookBehind(ctx, topic, int32(i), s, span); err != nil {
+				return err
+			}
 		}
 		switch {
-		case covered:
+		case s.covers(end(span)): // it was found after what is waited for, so covering it counts for both
 			s.asOf, s.waiting = since(i), false
-		case s.waiting && next >= s.target:
-			s.asOf, s.target, s.since = s.since, span.LSO, since(i)
+		case s.waiting && s.covers(s.target):
+			s.asOf, s.target, s.since = s.since, end(span), since(i)
 		case !s.waiting:
-			s.waiting, s.target, s.since = true, span.LSO, since(i)
+			s.waiting, s.target, s.since = true, end(span), since(i)
 		}
 	}
 	return nil
 }
 
-// covers tells whether nothing that can be delivered lies between a source's position and an end. It looks into the log
-// only when the position stands still: the tail is then markers and aborted records, or nobody processes it.
-func (b *prober) covers(ctx context.Context, topic string, p int32, s *source, span eos.Span, still bool) (bool, error) {
-	switch {
-	case s.next >= span.LSO || s.next >= s.empty[0] && span.LSO <= s.empty[1]:
-		return true, nil
-	case !still || s.empty[0] > s.next: // a record before empty is not covered
-		return false, nil
+// covers tells whether nothing that can be delivered is known to lie, or may lie, between the position and an end.
+func (s *source) covers(end int64) bool {
+	return s.next >= end || s.next >= s.empty[0] && end <= s.empty[1]
+}
+
+// lookBehind finds out whether what lies behind the position can be delivered. It looks into the log only when the
+// position stands still: the tail is then markers and aborted records, or nobody processes it.
+func (b *prober) lookBehind(ctx context.Context, topic string, p int32, s *source, span eos.Span) error {
+	still := s.next == s.looked
+	s.looked = s.next
+	if s.covers(span.LSO) || !still || s.empty[0] > s.next { // a record before empty is not covered
+		return nil
 	}
 	last, ok, err := eos.LastDeliverable(ctx, b.view.cfg.Kafka, topic, p, span)
 	if err != nil {
-		return false, err
+		return err
 	}
-	from := span.Start
+	s.empty = [2]int64{span.Start, span.LSO}
 	if ok {
-		from = last + 1
+		s.empty[0] = last + 1
 	}
-	s.empty = [2]int64{from, span.LSO}
-	return s.next >= from, nil
+	return nil
 }
 
 // reachedIn is the next offset of a source topic that the published state does not cover; false while nothing is published.

@@ -8,7 +8,11 @@ import (
 )
 
 // metrics of a view; what belongs to partitions is read when it is scraped.
-type metrics struct{ records, rebuilds, misplaced prometheus.Counter }
+type metrics struct {
+	records, rebuilds, misplaced, catchUps prometheus.Counter
+	watchers                               prometheus.Gauge
+	resets                                 *prometheus.CounterVec
+}
 
 func newMetrics() *metrics {
 	counter := func(name, help string) prometheus.Counter {
@@ -18,11 +22,18 @@ func newMetrics() *metrics {
 		records:   counter("records_total", "Records of the table that were applied."),
 		rebuilds:  counter("rebuilds_total", "Local states that were damaged and built again."),
 		misplaced: counter("misplaced_total", "Records found in a partition where their ID does not belong."),
+		catchUps:  counter("watch_catch_ups_total", "Readings of the table for watchers that resumed."),
+		watchers: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "tidemark", Subsystem: "view", Name: "watchers", Help: "Watchers, those that are being caught up included.",
+		}),
+		resets: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "tidemark", Subsystem: "view", Name: "watch_resets_total", Help: "Watches that were ended with a reset.",
+		}, []string{"reason"}),
 	}
 }
 
 func (m *metrics) register(r prometheus.Registerer, v *View) error {
-	for _, c := range []prometheus.Collector{m.records, m.rebuilds, m.misplaced, gauges{v}} {
+	for _, c := range []prometheus.Collector{m.records, m.rebuilds, m.misplaced, m.catchUps, m.watchers, m.resets, gauges{v}} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

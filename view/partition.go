@@ -32,8 +32,11 @@ type partition struct {
 	target   int64 // the table offset up to which it loads; -1 until the first answer
 	next     int64 // the table offset to read next
 	torn     bool  // LevelDB holds records of a commit whose position record has not come
-	pending  map[string][]byte
+	pending  map[string]held
 	bytes    int
+	offsets  []int64   // of the data records since the last commit, while it is complete
+	told     []told    // what watchers need of the commit; nil: nobody watches
+	minute   time.Time // when the last minute was noted
 	batch    eos.DiskBatch
 	state    codecs.State // scratch
 	scratch  []byte
@@ -46,6 +49,18 @@ type partition struct {
 
 	levelMu sync.Mutex // guards level
 	level   level
+
+	// settled is the input offset before which every event was applied or refused, wherever its ID lives, and is seen by
+	// readers. The prober alone changes it, and it never goes back.
+	settled atomic.Int64
+	movedMu sync.Mutex    // guards moved
+	moved   chan struct{} // closed when settled grows; nil while nobody waits
+}
+
+// held is the newest value of an ID that is not written yet.
+type held struct {
+	value  []byte
+	offset int64
 }
 
 // progress is what status and metrics say of the loading.
@@ -69,7 +84,7 @@ func (s *published) release() {
 }
 
 func newPartition(v *View, tableID [16]byte, number int32) *partition {
-	return &partition{view: v, tableID: tableID, number: number, pending: map[string][]byte{}}
+	return &partition{view: v, tableID: tableID, number: number, pending: map[string]held{}}
 }
 
 // open opens the local state, or begins it anew.
@@ -88,7 +103,7 @@ func (p *partition) open() error {
 	}
 	p.disk, p.next, p.target, p.complete, p.torn = disk, disk.Next(), -1, false, false
 	clear(p.pending)
-	p.bytes = 0
+	p.bytes, p.offsets, p.minute = 0, nil, time.Time{}
 	p.tell()
 	return nil
 }
@@ -109,6 +124,7 @@ func (p *partition) reopen() error {
 
 func (p *partition) close() error {
 	p.publish(nil)
+	p.view.hub.down(p.number)
 	if p.disk == nil {
 		return nil
 	}
@@ -120,6 +136,9 @@ func (p *partition) close() error {
 // take gathers what one answer holds of the partition.
 func (p *partition) take(b *eos.Batch) error {
 	for _, r := range b.Records {
+		if p.complete {
+			p.offsets = append(p.offsets, r.Offset)
+		}
 		switch {
 		case eos.IsPositionKey(r.Key):
 			pos, err := eos.ParsePosition(r.Value)
@@ -140,7 +159,7 @@ func (p *partition) take(b *eos.Batch) error {
 				"id", fmt.Sprintf("%q", r.Key), "partition", p.number, "offset", r.Offset)
 		default:
 			p.bytes += len(r.Key) + len(r.Value)
-			p.pending[string(r.Key)] = r.Value
+			p.pending[string(r.Key)] = held{r.Value, r.Offset}
 			if !p.complete && p.bytes > loadBytes {
 				if err := p.apply(r.Offset+1, nil); err != nil {
 					return err
@@ -171,8 +190,17 @@ func (p *partition) believe(pos *eos.Position) error {
 // apply writes what is pending, with its index, in one batch. pos is nil when it is not the end of a commit.
 func (p *partition) apply(next int64, pos *eos.Position) error {
 	p.batch.Reset()
-	for id, value := range p.pending {
-		if err := p.put(id, value); err != nil {
+	p.told = nil
+	if p.complete && p.view.hub.watching.Load() > 0 {
+		p.told = make([]told, 0, len(p.pending))
+	}
+	for id, h := range p.pending {
+		if err := p.put(id, h); err != nil {
+			return err
+		}
+	}
+	if pos != nil {
+		if err := p.noteMinute(next, pos); err != nil {
 			return err
 		}
 	}
@@ -181,42 +209,58 @@ func (p *partition) apply(next int64, pos *eos.Position) error {
 	}
 	p.view.metrics.records.Add(float64(len(p.pending)))
 	if len(p.pending) > 4096 {
-		p.pending = map[string][]byte{} // clear takes time by the size that a map once had
+		p.pending = map[string]held{} // clear takes time by the size that a map once had
 	}
 	clear(p.pending)
 	p.bytes = 0
 	p.torn = pos == nil
-	if pos != nil && p.complete {
-		return p.show()
+	if pos == nil || !p.complete {
+		return nil
 	}
-	return nil
+	c := p.commit(next, pos)
+	p.told, p.offsets = nil, nil
+	return p.show(c)
 }
 
 // put adds one ID to the batch, and what changes in the index. The rules' own part of the state is left out: nobody asks.
-func (p *partition) put(id string, value []byte) error {
+func (p *partition) put(id string, h held) error {
 	key := []byte(id)
 	schema := p.view.cfg.Schema
 	was, err := p.flagsOf(key)
 	if err != nil {
 		return err
 	}
-	if value == nil {
-		for i := range was {
-			p.index(was[i], false, i, key)
+	var is []bool
+	if h.value != nil {
+		if err := p.state.UnmarshalBinary(h.value, schema); err != nil {
+			return eos.Stop(err, "`tidemark verify` tells which IDs are harmed", "the state of ID %q in table %s/%d does not decode: %v", id, p.view.cfg.Names.Table(), p.number, err)
 		}
+		is = raised(&p.state)
+	}
+	for i := range schema.Flags {
+		p.index(i < len(was) && was[i], i < len(is) && is[i], i, key)
+	}
+	p.noteClears(was, is, h.offset)
+	if p.told != nil {
+		p.told = append(p.told, told{id: id, offset: h.offset, value: h.value, was: was, is: is})
+	}
+	if h.value == nil {
 		p.batch.Delete(key)
 		return nil
-	}
-	if err := p.state.UnmarshalBinary(value, schema); err != nil {
-		return eos.Stop(err, "`tidemark verify` tells which IDs are harmed", "the state of ID %q in table %s/%d does not decode: %v", id, p.view.cfg.Names.Table(), p.number, err)
-	}
-	for i := range p.state.Flags {
-		p.index(i < len(was) && was[i], p.state.Flags[i].Raised, i, key)
 	}
 	p.state.Working = nil
 	p.scratch = p.state.AppendBinary(p.scratch[:0], schema)
 	p.batch.Put(key, p.scratch)
 	return nil
+}
+
+// raised tells which flags a state bears.
+func raised(s *codecs.State) []bool {
+	is := make([]bool, len(s.Flags))
+	for i := range is {
+		is[i] = s.Flags[i].Raised
+	}
+	return is
 }
 
 // flagsOf tells which flags the ID bears on disk; nil is none.
@@ -234,11 +278,7 @@ func (p *partition) flagsOf(key []byte) ([]bool, error) {
 		p.disk.MarkDamaged(fmt.Sprintf("state of %q does not decode: %v", key, err))
 		return nil, eos.ErrDamaged
 	}
-	was := make([]bool, len(p.state.Flags))
-	for i := range was {
-		was[i] = p.state.Flags[i].Raised
-	}
-	return was, nil
+	return raised(&p.state), nil
 }
 
 func (p *partition) index(was, is bool, flag int, id []byte) {

@@ -10,8 +10,9 @@ import (
 // touchEvery is how often a level partition notes that its local state is young.
 const touchEvery = time.Minute
 
-// show publishes the state as it is on disk, which is that of a commit.
-func (p *partition) show() error {
+// show publishes the state as it is on disk, which is that of a commit, and then tells those who watch. c is the commit
+// where that is known.
+func (p *partition) show(c *commit) error {
 	snap, err := p.disk.Snapshot()
 	if err != nil {
 		return err
@@ -20,7 +21,7 @@ func (p *partition) show() error {
 	s := &published{snap: snap, position: pos}
 	s.holders.Store(1)
 	p.publish(s)
-	return nil
+	return p.view.hub.follow(p.number, spot{snap.Next(), pos.Records}, c)
 }
 
 // publish makes s what readers see; nil is nothing.
@@ -31,6 +32,9 @@ func (p *partition) publish(s *published) {
 	p.mu.Unlock()
 	if was != nil {
 		was.release()
+	}
+	if p.view.waiting.Load() > 0 {
+		p.view.look()
 	}
 }
 
@@ -55,7 +59,7 @@ func (p *partition) reached(b *eos.Batch) error {
 	hidden := p.current == nil
 	p.mu.RUnlock()
 	if hidden {
-		if err := p.show(); err != nil {
+		if err := p.show(nil); err != nil {
 			return err
 		}
 		p.view.log.Info("complete", "partition", p.number, "table_offset", p.disk.Next())
@@ -63,6 +67,7 @@ func (p *partition) reached(b *eos.Batch) error {
 	if !b.Level() || len(p.pending) > 0 {
 		return nil
 	}
+	p.view.hub.level(b)
 	p.levelMu.Lock()
 	p.level.table = b.Asked
 	p.levelMu.Unlock()
@@ -98,4 +103,17 @@ func (p *partition) freshness(now time.Time) (age, tableAge time.Duration, known
 	p.levelMu.Lock()
 	defer p.levelMu.Unlock()
 	return now.Sub(p.level.input), now.Sub(p.level.table), !p.level.input.IsZero(), !p.level.table.IsZero()
+}
+
+// ages is freshness as answers say it.
+func (p *partition) ages(now time.Time) (age, tableAge time.Duration) {
+	input, table, known, tableKnown := p.freshness(now)
+	age, tableAge = NotKnown, NotKnown
+	if known {
+		age = max(input, 0)
+	}
+	if tableKnown {
+		tableAge = max(table, 0)
+	}
+	return age, tableAge
 }

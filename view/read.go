@@ -1,6 +1,7 @@
 package view
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,19 +14,6 @@ import (
 
 // idBytesMax is the length of the longest ID.
 const idBytesMax = 1024
-
-// ErrNotFound says that no event of the ID was counted, as of the answer's position.
-var ErrNotFound = errors.New("not found")
-
-// Unavailable says that the view cannot answer now without guessing.
-type Unavailable struct{ Why string }
-
-func (u *Unavailable) Error() string { return "not ready: " + u.Why }
-
-// Invalid says what is wrong with a request.
-type Invalid struct{ What string }
-
-func (i *Invalid) Error() string { return i.What }
 
 // Entry is the state of one ID.
 type Entry struct {
@@ -47,48 +35,150 @@ type AsOf struct {
 	Age, TableAge time.Duration
 }
 
+// oldest gives the greatest ages; one that is not known is greater than all.
+func oldest(asOf []AsOf) (age, tableAge time.Duration) {
+	for i := range asOf {
+		age, tableAge = older(age, asOf[i].Age), older(tableAge, asOf[i].TableAge)
+	}
+	return age, tableAge
+}
+
+func older(a, b time.Duration) time.Duration {
+	if a == NotKnown || b == NotKnown {
+		return NotKnown
+	}
+	return max(a, b)
+}
+
+// tooOld refuses an age that the read does not accept.
+func (r *Read) tooOld(age time.Duration) error {
+	switch {
+	case r.MaxAge == nil:
+		return nil
+	case age == NotKnown:
+		return &Unavailable{fmt.Sprintf("the age of the answer is not known, max_age is %s", *r.MaxAge)}
+	case age > *r.MaxAge:
+		return &Unavailable{fmt.Sprintf("the answer is %s old, max_age is %s", age.Round(time.Millisecond), *r.MaxAge)}
+	}
+	return nil
+}
+
 // NotKnown is an age that is not known.
 const NotKnown = time.Duration(-1)
 
 func (p *partition) asOf(s *published, now time.Time) AsOf {
-	a := AsOf{Partition: p.number, Age: NotKnown, TableAge: NotKnown, Commit: s.position.Seq}
+	a := AsOf{Partition: p.number, Commit: s.position.Seq}
 	if src := s.position.Source(p.view.cfg.Input); src != nil {
 		a.Position, a.TimeMs = src.Next, src.TimeMs
 	}
-	age, tableAge, known, tableKnown := p.freshness(now)
-	if known {
-		a.Age = max(age, 0)
-	}
-	if tableKnown {
-		a.TableAge = max(tableAge, 0)
-	}
+	a.Age, a.TableAge = p.ages(now)
 	return a
 }
 
-// Get gives the state of one ID from one commit. ErrNotFound comes with a true AsOf; *Invalid and *Unavailable do not.
-func (v *View) Get(id string, into *codecs.State) (AsOf, error) {
+// serving gives the partitions, or why there is nothing to ask yet.
+func (v *View) serving() ([]*partition, error) {
+	parts := v.all()
+	if parts == nil {
+		if err := v.Ready(); err != nil {
+			return nil, err
+		}
+		parts = v.all() // it has just begun
+	}
+	return parts, nil
+}
+
+// Get gives the state of one ID from one commit. ErrNotFound comes with a true AsOf; other errors do not.
+func (v *View) Get(ctx context.Context, id string, read Read, into *codecs.State) (AsOf, error) {
 	if err := checkID(id); err != nil {
 		return AsOf{}, err
 	}
-	parts := v.all()
-	if parts == nil {
-		return AsOf{}, &Unavailable{v.Ready().Error()}
+	parts, err := v.serving()
+	if err != nil {
+		return AsOf{}, err
 	}
 	p := parts[eos.Place([]byte(id), int32(len(parts)))]
+	if err := v.fulfil(ctx, &read, parts, func(n int32) bool { return n == p.number }); err != nil {
+		return AsOf{}, err
+	}
 	s, err := p.hold()
 	if err != nil {
 		return AsOf{}, err
 	}
 	defer s.release()
 	asOf := p.asOf(s, time.Now())
+	if err := read.tooOld(asOf.Age); err != nil {
+		return asOf, err
+	}
+	found, err := p.find(s, id, into)
+	if err == nil && !found {
+		err = ErrNotFound
+	}
+	return asOf, err
+}
+
+// find reads one ID; false where no event of it was counted.
+func (p *partition) find(s *published, id string, into *codecs.State) (found bool, err error) {
 	stored, err := s.snap.Get([]byte(id))
 	switch {
 	case errors.Is(err, eos.ErrNotFound):
-		return asOf, ErrNotFound
+		return false, nil
 	case err != nil:
-		return AsOf{}, p.unreadable(err)
+		return false, p.unreadable(err)
 	}
-	return asOf, p.decode(id, stored, into)
+	return true, p.decode(id, stored, into)
+}
+
+// batchMax is how many IDs a batch may ask for.
+const batchMax = 1000
+
+// BatchGet gives the states of IDs in the order asked, each partition's from one commit; nil is an ID of which no event was
+// counted. asOf has the partitions on which the IDs live, in order.
+func (v *View) BatchGet(ctx context.Context, ids []string, read Read) (states []*codecs.State, asOf []AsOf, err error) {
+	if len(ids) == 0 || len(ids) > batchMax {
+		return nil, nil, &Invalid{fmt.Sprintf("a batch is of 1 to %d IDs, got %d", batchMax, len(ids))}
+	}
+	parts, err := v.serving()
+	if err != nil {
+		return nil, nil, err
+	}
+	held := make([]*published, len(parts))
+	on := make([]int32, len(ids))
+	asked := make([]bool, len(parts))
+	for i, id := range ids {
+		if err := checkID(id); err != nil {
+			return nil, nil, err
+		}
+		on[i] = eos.Place([]byte(id), int32(len(parts)))
+		asked[on[i]] = true
+	}
+	if err := v.fulfil(ctx, &read, parts, func(n int32) bool { return asked[n] }); err != nil {
+		return nil, nil, err
+	}
+	now := time.Now()
+	for n, p := range parts {
+		if !asked[n] {
+			continue
+		}
+		if held[n], err = p.hold(); err != nil {
+			return nil, nil, err
+		}
+		defer held[n].release()
+		asOf = append(asOf, p.asOf(held[n], now))
+	}
+	if age, _ := oldest(asOf); read.tooOld(age) != nil {
+		return nil, asOf, read.tooOld(age)
+	}
+	states, block := make([]*codecs.State, len(ids)), make([]codecs.State, len(ids))
+	for i, id := range ids {
+		found, err := parts[on[i]].find(held[on[i]], id, &block[i])
+		if err != nil {
+			return nil, nil, err
+		}
+		if found {
+			states[i] = &block[i]
+		}
+	}
+	return states, asOf, nil
 }
 
 func checkID(id string) error {
@@ -118,14 +208,22 @@ type Filter struct {
 	Limit  int    // how many at most, 1 or more
 }
 
+// pageBytesMax ends a page however many states were asked for: with large states a thousand of them would be a gigabyte.
+const pageBytesMax = 8 << 20
+
 // List gives a page of the states that the filter asks for, each partition's from one commit. more tells that there are
-// others behind the last one. The cost grows with the page and the number of partitions, not with the table.
-func (v *View) List(f Filter) (page []Entry, more bool, asOf []AsOf, err error) {
+// others behind the last one. A page has at least one state, and ends with the one that brings it to pageBytesMax. The cost
+// grows with the page and the number of partitions, not with the table.
+func (v *View) List(ctx context.Context, f Filter, read Read) (page []Entry, more bool, asOf []AsOf, err error) {
 	if f.Flag != "" && !slices.Contains(v.cfg.Schema.Flags, f.Flag) {
-		return nil, false, nil, &Invalid{fmt.Sprintf("the job has no flag %q; it has %q", f.Flag, v.cfg.Schema.Flags)}
+		return nil, false, nil, v.noFlag(f.Flag)
 	}
 	if err := v.Ready(); err != nil {
-		return nil, false, nil, &Unavailable{err.Error()}
+		return nil, false, nil, err
+	}
+	parts := v.all()
+	if err := v.fulfil(ctx, &read, parts, func(int32) bool { return true }); err != nil {
+		return nil, false, nil, err
 	}
 	now := time.Now()
 	var runs []*run
@@ -134,7 +232,7 @@ func (v *View) List(f Filter) (page []Entry, more bool, asOf []AsOf, err error) 
 			r.end()
 		}
 	}()
-	for _, p := range v.all() {
+	for _, p := range parts {
 		s, err := p.hold()
 		if err != nil {
 			return nil, false, nil, err
@@ -146,7 +244,16 @@ func (v *View) List(f Filter) (page []Entry, more bool, asOf []AsOf, err error) 
 			return nil, false, nil, err
 		}
 	}
-	for len(page) <= f.Limit {
+	if age, _ := oldest(asOf); read.tooOld(age) != nil {
+		return nil, false, asOf, read.tooOld(age)
+	}
+	page, more, err = merge(runs, f.Limit)
+	return page, more, asOf, err
+}
+
+// merge takes a page from the partitions in byte order of the ID.
+func merge(runs []*run, limit int) (page []Entry, more bool, err error) {
+	for bytes := 0; ; {
 		var least *run
 		for _, r := range runs {
 			if !r.done && (least == nil || r.id < least.id) {
@@ -154,21 +261,33 @@ func (v *View) List(f Filter) (page []Entry, more bool, asOf []AsOf, err error) 
 			}
 		}
 		if least == nil {
-			return page, false, asOf, nil
+			return page, false, nil
 		}
-		if len(page) == f.Limit {
-			return page, true, asOf, nil
+		if len(page) == limit || bytes >= pageBytesMax {
+			return page, true, nil
 		}
 		e := Entry{ID: least.id}
-		if err := least.state(&e.State); err != nil {
-			return nil, false, nil, err
+		n, err := least.state(&e.State)
+		if err != nil {
+			return nil, false, err
 		}
-		page = append(page, e)
+		page, bytes = append(page, e), bytes+n
 		if err := least.step(); err != nil {
-			return nil, false, nil, err
+			return nil, false, err
 		}
 	}
-	return page, true, asOf, nil
+}
+
+// ListByFlag is List of those that bear a flag.
+func (v *View) ListByFlag(ctx context.Context, flag, after string, limit int, read Read) (page []Entry, more bool, asOf []AsOf, err error) {
+	if flag == "" {
+		return nil, false, nil, v.noFlag("")
+	}
+	return v.List(ctx, Filter{Flag: flag, After: after, Limit: limit}, read)
+}
+
+func (v *View) noFlag(flag string) error {
+	return &Invalid{fmt.Sprintf("the job has no flag %q; it has %q", flag, v.cfg.Schema.Flags)}
 }
 
 // run goes through what one partition has of a list.
@@ -226,15 +345,16 @@ func (r *run) step() error {
 	return nil
 }
 
-func (r *run) state(into *codecs.State) error {
+// state reads the state of the ID in hand, and answers its size as stored.
+func (r *run) state(into *codecs.State) (int, error) {
 	if r.indexed == 0 {
-		return r.part.decode(r.id, r.it.Value(), into)
+		return len(r.it.Value()), r.part.decode(r.id, r.it.Value(), into)
 	}
 	stored, err := r.from.snap.Get([]byte(r.id))
 	if err != nil {
-		return r.part.unreadable(fmt.Errorf("flag index names %q: %w", r.id, err))
+		return 0, r.part.unreadable(fmt.Errorf("flag index names %q: %w", r.id, err))
 	}
-	return r.part.decode(r.id, stored, into)
+	return len(stored), r.part.decode(r.id, stored, into)
 }
 
 func (r *run) end() {

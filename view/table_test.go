@@ -15,20 +15,23 @@ import (
 	"github.com/tidemark/tidemark/codecs"
 	"github.com/tidemark/tidemark/eos"
 	"github.com/tidemark/tidemark/internal/broker"
+	"github.com/tidemark/tidemark/internal/history"
 	"github.com/tidemark/tidemark/internal/kafkatest"
 )
 
 // table is a job's topics, into which the test writes what a processor would.
 type table struct {
-	t          testing.TB
-	kafka      *eos.Kafka
-	names      eos.Names
-	schema     *codecs.Schema
-	partitions int32
-	cl         *kgo.Client // transactional
-	id         [16]byte
-	seq        map[int32]uint64
-	next       map[int32][2]int64 // of input and loop, as the last commit covers them
+	t           testing.TB
+	kafka       *eos.Kafka
+	names       eos.Names
+	schema      *codecs.Schema
+	partitions  int32
+	cl          *kgo.Client // transactional
+	id, inputID [16]byte
+	seq         map[int32]uint64
+	records     map[int32]uint64 // of the table, by partition, as the last commit counts them
+	truth       *history.Truth
+	next        map[int32][2]int64 // of input and loop, as the last commit covers them
 }
 
 func embedded(t testing.TB) []string {
@@ -51,7 +54,7 @@ func mustTable(t testing.TB, addrs []string, partitions int32) *table {
 	w := &table{
 		t: t, kafka: &eos.Kafka{Brokers: addrs, ClientID: "test"}, names: eos.Names{Job: job}, partitions: partitions,
 		schema: &codecs.Schema{Job: job, InputTopic: job + "-in", Digest: "00112233445566778899aabbccddeeff", Generation: 1, Totals: []string{"sum"}, Flags: []string{"big", "odd"}},
-		seq:    map[int32]uint64{}, next: map[int32][2]int64{},
+		truth:  &history.Truth{}, seq: map[int32]uint64{}, records: map[int32]uint64{}, next: map[int32][2]int64{},
 	}
 	w.cl = w.client(kgo.TransactionalID(job+"/test"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	compact := "compact"
@@ -63,11 +66,13 @@ func mustTable(t testing.TB, addrs []string, partitions int32) *table {
 			t.Fatalf("create %s: %v", topic, err)
 		}
 	}
-	f, err := lookUp(t.Context(), w.cl, w.names.Table())
-	if err != nil {
-		t.Fatalf("look up the table: %v", err)
+	for topic, id := range map[string]*[16]byte{w.names.Table(): &w.id, w.schema.InputTopic: &w.inputID} {
+		f, err := lookUp(t.Context(), w.cl, topic)
+		if err != nil {
+			t.Fatalf("look up %s: %v", topic, err)
+		}
+		*id = f.id
 	}
-	w.id = f.id
 	return w
 }
 
@@ -93,6 +98,7 @@ func (w *table) on(id string) int32 { return eos.Place([]byte(id), w.partitions)
 
 func (w *table) record(c change) *kgo.Record {
 	r := &kgo.Record{Topic: w.names.Table(), Partition: w.on(c.id), Key: []byte(c.id)}
+	w.records[r.Partition]++
 	if c.version > 0 {
 		r.Value = stateOf(c).AppendBinary(nil, w.schema)
 	}
@@ -113,12 +119,13 @@ func stateOf(c change) *codecs.State {
 // position is the position record of a partition's next commit, which covers n more input records.
 func (w *table) position(p int32, n, loop int64) *kgo.Record {
 	w.seq[p]++
+	w.records[p]++
 	next := w.next[p]
 	next[0], next[1] = next[0]+n, next[1]+loop
 	w.next[p] = next
 	pos := &eos.Position{
-		Seq: w.seq[p], Partition: p, Digest: w.schema.Digest, Generation: 1, CommittedMs: time.Now().UnixMilli(), Owner: "test", TableID: w.id,
-		Sources: []eos.Source{{Topic: w.schema.InputTopic, Next: next[0], TimeMs: 2000}, {Topic: w.names.Loop(), Next: next[1]}},
+		Seq: w.seq[p], Records: w.records[p], Partition: p, Digest: w.schema.Digest, Generation: 1, CommittedMs: time.Now().UnixMilli(), Owner: "test", TableID: w.id,
+		Sources: []eos.Source{{Topic: w.schema.InputTopic, TopicID: w.inputID, Next: next[0], TimeMs: 2000}, {Topic: w.names.Loop(), Next: next[1]}},
 	}
 	return &kgo.Record{Topic: w.names.Table(), Partition: p, Key: eos.PositionKey(), Value: pos.AppendBinary(nil)}
 }
@@ -135,21 +142,43 @@ func (w *table) transact(end kgo.TransactionEndTry, records ...*kgo.Record) {
 	if err := w.cl.EndTransaction(w.t.Context(), end); err != nil {
 		w.t.Fatalf("end: %v", err)
 	}
+	for _, r := range records {
+		if end == kgo.TryAbort && r.Topic == w.names.Table() {
+			w.records[r.Partition]--
+		}
+	}
 }
 
 // commit writes changes with the position records of their partitions, each of which covers as many input records.
 func (w *table) commit(changes ...change) {
 	w.t.Helper()
 	var records []*kgo.Record
-	counts := map[int32]int64{}
+	made := map[int32][]history.Change{}
 	for _, c := range changes {
 		records = append(records, w.record(c))
-		counts[w.on(c.id)]++
+		made[w.on(c.id)] = append(made[w.on(c.id)], w.truly(c))
 	}
-	for p, n := range counts {
-		records = append(records, w.position(p, n, 0))
+	for p, changes := range made {
+		records = append(records, w.position(p, int64(len(changes)), 0))
+		w.truth.Commit(p, w.seq[p], changes...)
 	}
 	w.transact(kgo.TryCommit, records...)
+}
+
+// truly is a change as the history has it.
+func (w *table) truly(c change) history.Change {
+	h := history.Change{ID: c.id, Version: c.version, Deleted: c.version == 0}
+	if h.Deleted {
+		return h
+	}
+	s := stateOf(c)
+	h.Content = string(s.AppendJSON(nil, c.id, w.schema))
+	for i, f := range s.Flags {
+		if f.Raised {
+			h.Flags = append(h.Flags, w.schema.Flags[i])
+		}
+	}
+	return h
 }
 
 // begin writes the first position record of every partition, as a processor does when it starts.
@@ -158,6 +187,7 @@ func (w *table) begin() {
 	var records []*kgo.Record
 	for p := range w.partitions {
 		records = append(records, w.position(p, 0, 0))
+		w.truth.Commit(p, w.seq[p])
 	}
 	w.transact(kgo.TryCommit, records...)
 }
@@ -182,11 +212,22 @@ type running struct {
 
 func (w *table) view(dir string) *running {
 	w.t.Helper()
-	v, err := New(Config{Kafka: w.kafka, Names: w.names, Input: w.schema.InputTopic, Schema: w.schema, Dir: dir, ProbeInterval: 5 * time.Millisecond})
+	return w.viewWith(dir, WatchConfig{})
+}
+
+func (w *table) viewWith(dir string, watch WatchConfig) *running {
+	w.t.Helper()
+	v, err := New(Config{
+		Kafka: w.kafka, Names: w.names, Input: w.schema.InputTopic, Schema: w.schema, Dir: dir, ProbeInterval: 5 * time.Millisecond, Watch: watch,
+	})
 	if err != nil {
 		w.t.Fatalf("new view: %v", err)
 	}
-	server := httptest.NewServer(v.Handler())
+	server := httptest.NewUnstartedServer(v.Handler())
+	server.Config.Protocols = &http.Protocols{}
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- v.Run(ctx) }()
@@ -246,14 +287,19 @@ func (r *running) get(path string, headers ...string) (int, string, http.Header)
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
+	return r.do(req)
+}
+
+func (r *running) do(req *http.Request) (int, string, http.Header) {
+	r.t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		r.t.Fatalf("GET %s: %v", path, err)
+		r.t.Fatalf("%s %s: %v", req.Method, req.URL, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		r.t.Fatalf("GET %s: %v", path, err)
+		r.t.Fatalf("%s %s: %v", req.Method, req.URL, err)
 	}
 	return resp.StatusCode, string(body), resp.Header
 }
@@ -262,7 +308,7 @@ func (r *running) get(path string, headers ...string) (int, string, http.Header)
 func (r *running) version(id string) uint64 {
 	r.t.Helper()
 	var s codecs.State
-	_, err := r.Get(id, &s)
+	_, err := r.Get(r.t.Context(), id, Read{}, &s)
 	if err == ErrNotFound {
 		return 0
 	} else if err != nil {

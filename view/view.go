@@ -6,7 +6,9 @@
 // connected, not complete, not level: it says so and never guesses.
 //
 // The way of a commit: follow.go reads batches, partition.go gathers them up to the position record and publishes a
-// snapshot, read.go answers from snapshots, http.go says it to others. level.go finds out how fresh the snapshots are.
+// snapshot, read.go answers from snapshots, service.go makes answers of it, http.go and rpc.go say them to others. level.go
+// finds out how fresh the snapshots are, and token.go waits until they are fresh enough.
+// watchhub.go tells each commit to those who watch, watchcatchup.go brings those who resume to where the others are.
 package view
 
 import (
@@ -38,6 +40,8 @@ type Config struct {
 	ProbeInterval    time.Duration // how often it is asked whether the view is level (default 100 ms)
 	LocalStateMaxAge time.Duration // older local state is rebuilt (default 12 h, well under the table's delete.retention.ms)
 
+	Watch WatchConfig
+
 	Metrics prometheus.Registerer // nil: none
 	Logger  *slog.Logger          // nil: none
 }
@@ -49,6 +53,7 @@ func (c *Config) fill() {
 	if c.LocalStateMaxAge == 0 {
 		c.LocalStateMaxAge = 12 * time.Hour
 	}
+	c.Watch.fill()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
@@ -66,6 +71,7 @@ type View struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
+	hub     *hub
 
 	ran        atomic.Bool
 	partitions atomic.Pointer[[]*partition] // in order; nil until the table was found
@@ -74,6 +80,9 @@ type View struct {
 
 	rekeyed atomic.Bool   // the loop topic has, or had, records
 	probes  atomic.Uint64 // that were answered
+
+	waiting atomic.Int64  // reads that wait for an event
+	hurry   chan struct{} // asks the prober to look at the loop now
 
 	mu    sync.Mutex // guards ended
 	ended error
@@ -85,7 +94,8 @@ func New(cfg Config) (*View, error) {
 		return nil, err
 	}
 	cfg.fill()
-	v := &View{cfg: cfg, log: cfg.Logger, metrics: newMetrics()}
+	v := &View{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), hurry: make(chan struct{}, 1)}
+	v.hub = newHub(v)
 	if cfg.Metrics != nil {
 		if err := v.metrics.register(cfg.Metrics, v); err != nil {
 			return nil, fmt.Errorf("view: metrics: %w", err)
@@ -108,6 +118,7 @@ func (v *View) Run(ctx context.Context) error {
 	v.mu.Lock()
 	v.ended = errors.Join(errStopped, err)
 	v.mu.Unlock()
+	v.hub.close(errStopped)
 	return err
 }
 
@@ -129,6 +140,7 @@ func (v *View) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	v.hub.begin(found)
 	parts, err := v.openPartitions(found)
 	defer func() {
 		for _, p := range parts {
@@ -141,12 +153,10 @@ func (v *View) run(ctx context.Context) (err error) {
 	v.partitions.Store(&parts)
 
 	ctx, cancel := context.WithCancel(ctx)
-	probed := make(chan struct{})
-	go func() {
-		defer close(probed)
-		newProber(v, cl, parts).run(ctx)
-	}()
-	defer func() { cancel(); <-probed }()
+	var beside sync.WaitGroup
+	beside.Go(func() { newProber(v, cl, parts).run(ctx) })
+	beside.Go(func() { v.hub.catchUp(ctx) })
+	defer func() { cancel(); beside.Wait() }()
 	return v.follow(ctx, parts)
 }
 
@@ -213,9 +223,9 @@ func (v *View) Ready() error {
 	parts := v.all()
 	if parts == nil {
 		if why := v.trouble.Load(); why != nil {
-			return errors.New(*why)
+			return &Unavailable{*why}
 		}
-		return errors.New("the view is starting")
+		return &Unavailable{"the view is starting"}
 	}
 	for _, p := range parts {
 		if err := p.ready(); err != nil {

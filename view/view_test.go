@@ -58,8 +58,8 @@ func TestView_IsNotReadyBeforeAProcessorHasBegun(t *testing.T) {
 	}
 	w.begin()
 	r.ready()
-	if code, body, _ := r.get("/v1/ids/a"); code != 404 || !strings.Contains(body, `"as_of":{"partition"`) {
-		t.Errorf("got %d %s, want 404 with as_of", code, body)
+	if code, body, _ := r.get("/v1/ids/a"); code != 404 || !strings.Contains(body, `"details":[{"type":"tidemark.v1.Freshness","value":"`) || !strings.Contains(body, `"debug":{"partition"`) {
+		t.Errorf("got %d %s, want 404 that says as of when", code, body)
 	}
 }
 
@@ -193,7 +193,7 @@ func (r *running) all(f Filter) []string {
 	r.t.Helper()
 	var out []string
 	for {
-		page, more, asOf, err := r.List(f)
+		page, more, asOf, err := r.List(r.t.Context(), f, Read{})
 		if err != nil || len(asOf) != len(r.View.all()) {
 			r.t.Fatalf("list %+v: %v, as of %d partitions", f, err, len(asOf))
 		}
@@ -217,7 +217,7 @@ func (r *running) watchPairs(stop chan struct{}) {
 			return
 		default:
 		}
-		page, _, _, err := r.List(Filter{Prefix: "pa", Limit: 10})
+		page, _, _, err := r.List(r.t.Context(), Filter{Prefix: "pa", Limit: 10}, Read{})
 		if err != nil {
 			r.t.Errorf("list: %v", err)
 			return
@@ -236,7 +236,7 @@ func (r *running) watchPairs(stop chan struct{}) {
 			last = v
 		}
 		var s codecs.State
-		if _, err := r.Get("pair", &s); err != nil || s.Version < last {
+		if _, err := r.Get(r.t.Context(), "pair", Read{}, &s); err != nil || s.Version < last {
 			r.t.Errorf("get: %v, version %d after %d", err, s.Version, last)
 			return
 		}

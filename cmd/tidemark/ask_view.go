@@ -47,13 +47,26 @@ func (p *viewPlace) place() ops.Place {
 	return place
 }
 
-// viewProblem is an error as a view tells it, and the state of what was not found.
+// viewProblem is an error as a view tells it. Its details say as of when.
 type viewProblem struct {
-	Code    string     `json:"code"`
-	Message string     `json:"message"`
-	AsOf    *viewPlace `json:"as_of"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Details []struct {
+		Type  string     `json:"type"`
+		Debug *viewPlace `json:"debug"`
+	} `json:"details"`
 
 	base string
+}
+
+// asOf is the place that the error is as of, nil where it tells none.
+func (p *viewProblem) asOf() *viewPlace {
+	for _, d := range p.Details {
+		if d.Type == "tidemark.v1.Freshness" {
+			return d.Debug
+		}
+	}
+	return nil
 }
 
 func (p *viewProblem) Error() string {
@@ -100,8 +113,8 @@ func (v *viewReader) get(ctx context.Context, ids []string) (*ops.GetReport, err
 			AsOf  *viewPlace      `json:"as_of"`
 		}
 		err := v.ask(ctx, "/v1/ids/"+escapeID(id), &answer)
-		if problem, ok := err.(*viewProblem); ok && problem.Code == "not_found" && problem.AsOf != nil {
-			answer.AsOf = problem.AsOf
+		if problem, ok := err.(*viewProblem); ok && problem.Code == "not_found" && problem.asOf() != nil {
+			answer.AsOf = problem.asOf()
 		} else if err != nil {
 			return nil, err
 		}

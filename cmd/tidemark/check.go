@@ -1,6 +1,10 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"io"
+	"strings"
+)
 
 // checkCmd checks a job file and says what it means.
 type checkCmd struct {
@@ -25,7 +29,15 @@ func (c *checkCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := rs.Describe(a.out); err != nil {
+	var meaning strings.Builder
+	if err := rs.Describe(&meaning); err != nil {
+		return err
+	}
+	lines := strings.Split(meaning.String(), "\n")
+	for i := range lines {
+		lines[i] = visible(lines[i])
+	}
+	if _, err := io.WriteString(a.out, strings.Join(lines, "\n")); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil

@@ -161,7 +161,10 @@ func (d *demo) run() (err error) {
 	if err := together(d.ctx, actors...); err != nil {
 		return err
 	}
-	if d.different != "" {
+	switch {
+	case d.states == nil:
+		return errors.New("ended before everything was counted")
+	case d.different != "":
 		return said(exitFailStop)
 	}
 	return nil
@@ -200,7 +203,7 @@ func (d *demo) tell(ctx context.Context) error {
 	}
 	d.counting = time.Since(start)
 	d.show.end()
-	if err := d.summary(); err != nil {
+	if err := d.summary(ctx); err != nil {
 		return err
 	}
 	if !d.cmd.Once {
@@ -209,8 +212,8 @@ func (d *demo) tell(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) summary() (err error) {
-	if d.states, err = readStates(d.view, d); err != nil {
+func (d *demo) summary(ctx context.Context) (err error) {
+	if d.states, err = readStates(ctx, d.view, d); err != nil {
 		return err
 	}
 	oracle, err := d.set.oracle()

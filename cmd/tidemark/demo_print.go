@@ -109,7 +109,7 @@ func (s *summary) whys(telling []*demoState) {
 			s.printf("    %s  %s  %s  %s\n", s.bold(s.marks[flag]), moment(why.Time), pad(flag, 26),
 				s.faint(fmt.Sprintf("partition %d, offset %s, line %s", why.Partition, grouped(why.Offset), grouped(line+1))))
 			if line >= 0 {
-				s.printf("       %s\n", cut(members(s.lines[line], s.set.telling), widthMax-7))
+				s.printf("       %s\n", cut(visible(members(s.lines[line], s.set.telling)), widthMax-7))
 			}
 		}
 	}
@@ -119,10 +119,10 @@ func (s *summary) whys(telling []*demoState) {
 func (s *summary) name(st *demoState) string {
 	for _, flag := range flagNames(st.Flags, s.flags) {
 		if line := s.places.line(st.Flags[flag]); line >= 0 && len(s.set.label) > 0 {
-			return st.ID + " " + values(s.lines[line], s.set.label)
+			return visible(st.ID + " " + values(s.lines[line], s.set.label))
 		}
 	}
-	return st.ID
+	return visible(st.ID)
 }
 
 func (s *summary) numbers() {
@@ -135,7 +135,7 @@ func (s *summary) numbers() {
 	if s.different == "" {
 		s.printf("  %s: counts, exact sums, extremes, flags,\n  and the very event that raised each flag\n", s.green(verdict))
 	} else {
-		s.printf("  %s; the first that differs is %s\n", s.red("DIFFERENT: "+verdict), s.different)
+		s.printf("  %s; the first that differs is %s\n", s.red("DIFFERENT: "+verdict), visible(s.different))
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -47,11 +48,11 @@ func (w written) line(why *demoWhy) int64 {
 }
 
 // readStates asks the view for everything.
-func readStates(v *view.View, d *demo) ([]*demoState, error) {
+func readStates(ctx context.Context, v *view.View, d *demo) ([]*demoState, error) {
 	var all []*demoState
 	f := view.Filter{Limit: 1000}
 	for {
-		page, more, _, err := v.List(f)
+		page, more, _, err := v.List(ctx, f, view.Read{})
 		if err != nil {
 			return nil, err
 		}

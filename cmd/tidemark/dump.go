@@ -27,7 +27,7 @@ func (c *dumpCmd) Run(a *app) (err error) {
 	defer func() { err = errors.Join(err, r.close()) }()
 	out := bufio.NewWriterSize(a.out, 1<<16)
 	report, err := r.dump(a.ctx, ops.Filter(c.filtering), func(line []byte) error {
-		out.Write(line)
+		out.WriteString(visible(string(line)))
 		return out.WriteByte('\n')
 	})
 	return a.scanned(r, out, report, err)

@@ -96,7 +96,7 @@ func report(w io.Writer, err error) int {
 	var file *jobFaults
 	if errors.As(err, &file) {
 		for _, f := range *file.faults {
-			fmt.Fprintf(w, "%s:%s\n", file.name, f)
+			fmt.Fprintln(w, visible(fmt.Sprintf("%s:%s", file.name, f)))
 		}
 		return code
 	}
@@ -107,7 +107,7 @@ func report(w io.Writer, err error) int {
 	if code == exitFailStop {
 		line = "stopped, nothing is lost: " + line
 	}
-	fmt.Fprintf(w, "tidemark: %s\n", strings.ReplaceAll(line, "\n", "; "))
+	fmt.Fprintf(w, "tidemark: %s\n", visible(strings.ReplaceAll(line, "\n", "; ")))
 	return code
 }
 

@@ -56,7 +56,7 @@ func (c *getCmd) Run(a *app) (err error) {
 			fmt.Fprintf(a.err, "tidemark: no event of ID %s was counted\n", showID(c.IDs[i]))
 			continue
 		}
-		out.Write(append(state, '\n'))
+		out.WriteString(visible(string(state)) + "\n")
 	}
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("print: %w", err)
@@ -91,18 +91,12 @@ func readIDs(r io.Reader, ids []string) ([]string, error) {
 
 // showID writes an ID as a line: as it is where that is unmistakable, as a JSON string otherwise.
 func showID(id string) string {
-	plain := !strings.HasPrefix(id, `"`)
-	for _, r := range id {
-		if r < ' ' || r == 0x7f {
-			plain = false
-		}
-	}
-	if plain {
+	if !strings.HasPrefix(id, `"`) && visible(id) == id {
 		return id
 	}
 	quoted, err := json.Marshal(id)
 	if err != nil {
 		panic(err) // a string always can be
 	}
-	return string(quoted)
+	return visible(string(quoted))
 }

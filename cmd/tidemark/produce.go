@@ -46,6 +46,9 @@ func (c *produceCmd) Run(a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.close()) }()
+	if err := c.keyed(conn.rules.Job().Input.ID); err != nil {
+		return err
+	}
 	if c.CreateTopics {
 		report, err := ops.Topics(a.ctx, conn.kafka, conn.plan(c.Partitions, c.Replication), true)
 		if err != nil && (report == nil || len(report.Created) == 0) {
@@ -63,7 +66,7 @@ func (c *produceCmd) Run(a *app) (err error) {
 		Tell: func(done, total int64) { show.tell("writing to "+conn.job.Input, done, total) },
 		Refused: func(r ops.RefusedLine) { // calls do not overlap
 			if refused++; refused <= refusedShown {
-				fmt.Fprintf(show, "refused %s\n", r)
+				fmt.Fprintf(show, "refused %s\n", visible(fmt.Sprint(r)))
 			} else if refused == refusedShown+1 {
 				fmt.Fprintln(show, "refused more; they are only counted")
 			}
@@ -75,13 +78,24 @@ func (c *produceCmd) Run(a *app) (err error) {
 	start := time.Now()
 	report, err := ops.Produce(a.ctx, cfg, inputs)
 	show.end()
-	if report != nil {
+	if report != nil && (err == nil || report.Lines > 0) {
 		c.print(a, conn.job.Input, report, time.Since(start))
 	}
 	if err == nil && report.Refused > 0 {
 		return said(exitUser)
 	}
 	return err
+}
+
+// keyed refuses a command line that leaves no event with its ID, or one whose key would not be looked at.
+func (c *produceCmd) keyed(id string) error {
+	switch {
+	case id == "" && c.Key == "" && !c.Force:
+		return usagef("the job's ID is the record's key, and a line has none: say --key MEMBER, such as --key user.id, or --force to write without keys")
+	case id != "" && c.Key != "":
+		return usagef("--key is for a job whose ID is the record's key; in this one it is %s", id)
+	}
+	return nil
 }
 
 func (c *produceCmd) print(a *app, topic string, r *ops.ProduceReport, took time.Duration) {

@@ -55,8 +55,11 @@ func (p *progress) tell(what string, done, total int64) {
 		p.total = total
 		p.bar.ChangeMax64(total)
 	}
-	if total > 0 {
+	switch {
+	case total > 0:
 		done = min(done, total)
+	case !p.bytes && done > 0:
+		p.bar.Describe(what + ": " + counted(done, "event"))
 	}
 	_ = p.bar.Set64(done) // it can fail only by being beyond the end
 }
@@ -64,18 +67,19 @@ func (p *progress) tell(what string, done, total int64) {
 func (p *progress) newBar(what string, total int64) *progressbar.ProgressBar {
 	options := []progressbar.Option{
 		progressbar.OptionSetWriter(p.w), progressbar.OptionSetDescription(what), progressbar.OptionThrottle(50 * time.Millisecond),
-		progressbar.OptionSetWidth(30), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(),
-		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true),
 		progressbar.OptionSetTheme(progressbar.Theme{Saucer: "█", SaucerPadding: "░", BarStart: "", BarEnd: ""}),
 	}
-	if p.bytes {
-		options = append(options, progressbar.OptionShowBytes(true))
-	} else {
-		options = append(options, progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"))
+	switch {
+	case p.bytes:
+		options = append(options, progressbar.OptionShowCount(), progressbar.OptionShowBytes(true))
+	case total > 0:
+		options = append(options, progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"))
 	}
 	if total <= 0 {
 		total = -1
-		options = append(options, progressbar.OptionSpinnerType(14))
+		// Without an interval nothing but tell draws: the bar's own goroutine would go on after end.
+		options = append(options, progressbar.OptionSpinnerType(14), progressbar.OptionSetSpinnerChangeInterval(0))
 	}
 	return progressbar.NewOptions64(total, options...)
 }

@@ -28,6 +28,7 @@ type runCmd struct {
 	Listen        string `placeholder:"HOST:PORT" help:"Serve /metrics, /healthz and /readyz there."`
 	View          string `placeholder:"HOST:PORT" help:"Serve a view of the job there, in the same process; its state lies in ./.tidemark/view/NAME."`
 	Insecure      bool   `help:"Let --listen and --view take an address that other machines can reach, without TLS and without asking who they are."`
+	InflatedMib   int32  `name:"inflated-mib" placeholder:"N" help:"The most that one compressed record batch of the input may inflate to, in MiB (128). One that is larger stops the process."`
 	Replication   int16  `placeholder:"N" help:"Replicas of the topics that are created. Default: as many as the input topic has."`
 }
 
@@ -79,11 +80,18 @@ func (r *running) run() error {
 	if c.Instance == "" {
 		c.Instance = instanceName(c.State)
 	}
+	if !eos.ValidInstance(c.Instance) {
+		return usagef("--instance %q: want 1 to 200 of A-Z a-z 0-9 . _ -", c.Instance)
+	}
 	registry := newRegistry()
 	cfg := processor.Config{
 		Rules: r.conn.rules, Kafka: r.conn.kafka, StateDir: c.State, Instance: c.Instance, Replication: c.Replication,
 		UntilCaughtUp: c.UntilCaughtUp, Metrics: registry, Logger: r.log,
 	}
+	if c.InflatedMib < 0 || c.InflatedMib > 2047 {
+		return usagef("--inflated-mib %d: want 1 to 2047", c.InflatedMib)
+	}
+	cfg.Unit.InflatedBytesMax = c.InflatedMib << 20
 	cfg.Unit.OnCommit = func(s eos.CommitStats) { r.events.Add(s.Events) }
 	var err error
 	if r.proc, err = processor.New(cfg); err != nil {
@@ -159,7 +167,7 @@ func (r *running) watch(ctx context.Context) error {
 			r.show.tell("recovering", s.recovered, s.recoverEnd)
 		case s.lag == 0:
 			first = -1
-			r.show.tell("caught up; events", r.events.Load(), 0)
+			r.show.tell("caught up", r.events.Load(), 0)
 		default:
 			if first < 0 {
 				first = s.next

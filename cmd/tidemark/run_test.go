@@ -169,6 +169,26 @@ func TestVerbs_FromEventsToAVerifiedState(t *testing.T) {
 	s.must(odd, "get", "--stdin").wants(t, "get what list printed", exitDone, `"count":"1"`, "")
 }
 
+func TestProduce_KeysLinesOrSaysWhyItCannot(t *testing.T) {
+	t.Parallel()
+	s := newShell(t)
+	s.do("{}\n", "produce").wants(t, "no topic", exitUser, "", "does not exist: say --create-topics")
+	if d := s.do("{}\n", "produce"); strings.Contains(d.out, "0 events written") {
+		t.Errorf("produce without a topic tells of events: %q", d.out)
+	}
+	s.do("{}\n", "produce", "--key", "id").wants(t, "a key beside an ID", exitUser, "", "in this one it is event.id")
+
+	s.job = writeFile(t, "keyed.yaml", "name: keyed\ninput: {topic: keyed-events}\ntotals:\n  n: {count: true}\n")
+	lines := `{"user":{"id":"a"}}` + "\n" + `{"user":{"id":1}}` + "\n" + `{"user":1,"user":2}` + "\n"
+	s.do(lines, "produce", "--create-topics").wants(t, "no key", exitUser, "", "say --key MEMBER")
+	d := s.do(lines, "produce", "--create-topics", "--key", "user.id")
+	d.wants(t, "keys", exitUser, "1 event written to keyed-events", "standard input:2: id: the event has no text at user.id")
+	d.wants(t, "a key twice", exitUser, "2 lines refused", `standard input:3: duplicate_key: key "user" stands twice`)
+	s.runUntilCaughtUp()
+	s.must("", "get", "a").wants(t, "get", exitDone, `"count":"1"`, "")
+	s.do(`{"at":-1}`+"\n", "produce", "--force", "--event-time").wants(t, "force", exitDone, "1 of them by force", "")
+}
+
 // TestVerify_NamesADifference is the control of verify: with a table that is not the input's, it must end with 3.
 func TestVerify_NamesADifference(t *testing.T) {
 	t.Parallel()

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/net/netutil"
 )
 
 // listen opens an address for HTTP. Only the loopback interface is served unless insecure says that others may come too:
@@ -31,12 +35,38 @@ func listen(flag, addr string, insecure bool) (net.Listener, error) {
 // shutdownWithin is how long answers that are under way may take at the end.
 const shutdownWithin = 3 * time.Second
 
+// limits are what one caller, or all of them, may take of a server. A handler that streams lifts read and write for its own
+// request, by http.ResponseController.
+type limits struct {
+	readHeader, read time.Duration // for a request's header, and for the whole of it
+	write            time.Duration // for the answer, from the end of the header on
+	idle             time.Duration // between two requests of a connection
+	headerBytes      int
+	connections      int // at once; further ones wait to be accepted. Files and Kafka's connections need descriptors too
+}
+
+var serveLimits = limits{
+	readHeader: 10 * time.Second, read: 30 * time.Second, write: time.Minute, idle: 2 * time.Minute,
+	headerBytes: 64 << 10, connections: 512,
+}
+
 // serve answers until the context ends, and then finishes what is under way.
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	return serveLimits.serve(ctx, l, h)
+}
+
+func (m limits) serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: h, ReadHeaderTimeout: m.readHeader, ReadTimeout: m.read, WriteTimeout: m.write, IdleTimeout: m.idle,
+		MaxHeaderBytes: m.headerBytes, ErrorLog: log.New(io.Discard, "", 0), // it would hold what strangers send
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		Protocols:   &http.Protocols{},
 	}
+	if m.connections > 0 {
+		l = netutil.LimitListener(l, m.connections)
+	}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true) // gRPC, by clients that know that they will get it
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
 	select {

@@ -51,7 +51,7 @@ func printCompared(a *app, report *ops.VerifyReport) {
 	if report.Differ == 0 {
 		fmt.Fprintf(a.out, "%s of %s IDs are as the input says, in every byte\n", grouped(report.Whole), grouped(report.IDs))
 	} else {
-		fmt.Fprintf(a.out, "DIFFERENT: %s of %s IDs are not what the input says; the first is %s\n", grouped(report.Differ), grouped(report.IDs), report.First)
+		fmt.Fprintf(a.out, "DIFFERENT: %s of %s IDs are not what the input says; the first is %s\n", grouped(report.Differ), grouped(report.IDs), visible(report.First.String()))
 	}
 	if report.OrderFree > 0 {
 		fmt.Fprintf(a.out, "%s IDs had events over the loop: compared in what does not depend on order\n", grouped(report.OrderFree))

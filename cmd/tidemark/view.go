@@ -25,14 +25,16 @@ type viewCmd struct {
 }
 
 func (*viewCmd) Help() string {
-	return `Follows the table of the job in Kafka, keeps it on local disk, and answers over HTTP. It asks no processor, and any number
-may run. Every answer says as of which input position it is and how old; a view that is not complete answers 503.
+	return `Follows the table of the job in Kafka, keeps it on local disk, and answers over HTTP and gRPC on one port. It asks no processor, and any
+number may run. Every answer says as of which input position it is and how old; a view that is not complete answers 503.
 
   curl http://127.0.0.1:8080/v1/ids/85.245.107.41          one state; IDs in a path are percent-encoded
   curl 'http://127.0.0.1:8080/v1/ids?prefix=85.&limit=10'  a page of states, in ID order
   curl http://127.0.0.1:8080/v1/flags/NAME/ids             those that bear a flag
   curl http://127.0.0.1:8080/v1/status                     positions, lag, age
-  also /healthz, /readyz and /metrics`
+  curl 'http://127.0.0.1:8080/v1/ids/85.245.107.41?at_least=3@1042'   not before event 1042 of partition 3 is counted
+  curl -N 'http://127.0.0.1:8080/v1/watch?flag=NAME'       every committed version of what bears the flag, as it comes
+  also / for people, /openapi.json, /healthz, /readyz and /metrics; gRPC has reflection and health`
 }
 
 // Run serves until it is told to end.

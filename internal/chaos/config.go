@@ -24,6 +24,10 @@ type Config struct {
 	// ProcessorsMax, when it is more, has processors come and go for good, between 1 and so many.
 	ProcessorsMax int
 	Damage        bool // local state gets damaged
+	Network       bool // every process reaches the brokers through proxies, and its links get cut, delayed and silent
+	Views         int  // views that are asked all the time; they get killed and frozen too
+	// LoseReplies is the share of the requests of a commit whose answer never arrives.
+	LoseReplies float64
 	// Only, if it names kinds of faults, leaves the others out.
 	Only []string
 
@@ -32,10 +36,20 @@ type Config struct {
 	Rekey      float64       // the share of IDs of which half the events come under a wrong key
 	Session    time.Duration // of the consumer group
 	Every      time.Duration // the mean time between two faults
+	Apart      time.Duration // and the least
 	Settle     bool          // each fault waits until every partition commits again after the one before
-	Seed       uint64        // of events and faults; their timing is the machine's own
-	Out        io.Writer     // progress and the log of faults
+	// Within bounds the gaps in the commits of a partition that follow a kind of fault, Any for every kind that is not named. The
+	// views' silence is bounded by ViewsWithin; 0 is no bound.
+	Within      map[string]time.Duration
+	ViewsWithin time.Duration
+	// So many zombie commits and commits with a lost reply there must be at least, or the run has shown nothing.
+	ZombiesMin, RepliesLostMin int
+	Seed                       uint64    // of events and faults; their timing is the machine's own
+	Out                        io.Writer // progress and the log of faults
 }
+
+// Any stands for every kind of fault in Within.
+const Any = "any"
 
 // Defaults are those of the long run.
 func Defaults() Config {
@@ -51,6 +65,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("chaos: brokers, name and directory are needed")
 	case c.Subject != Tidemark && c.Subject != Stock:
 		return fmt.Errorf("chaos: no subject %q", c.Subject)
+	case c.Subject == Stock && (c.Network || c.Views > 0 || c.LoseReplies > 0):
+		return fmt.Errorf("chaos: stock Goka has no views, and no dialer for the proxies")
+	case c.LoseReplies < 0 || c.LoseReplies >= 1:
+		return fmt.Errorf("chaos: the share of lost replies is in [0, 1)")
 	case c.Faults < 0 || c.Events < 1 || c.Processors < 1 || c.Partitions < 1 || c.IDs < 1:
 		return fmt.Errorf("chaos: numbers must be positive")
 	case len(kinds(c)) == 0:

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -19,8 +20,11 @@ func (s *slot) damage(seed uint64) (string, error) {
 		}
 		return err
 	})
-	if err != nil || len(files) == 0 {
-		return "nothing", err
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(files) == 0 {
+		return "nothing", nil
+	}
+	if err != nil {
+		return "", err
 	}
 	slices.Sort(files)
 	path := files[rng.IntN(len(files))]

@@ -42,7 +42,12 @@ func (r *run) begin(ctx context.Context, n int, f fault, begin func(func() error
 	case kindMore, kindFewer:
 		f.kind = r.towards(f.kind)
 	}
-	s, err := r.victim(ctx, f.choice, f.kind == kindMore)
+	among := r.slots
+	switch f.kind {
+	case kindViewKill, kindViewFreeze, kindViewCut:
+		among = r.views
+	}
+	s, err := r.victim(ctx, among, f.choice, f.kind == kindMore)
 	if err != nil {
 		return err
 	}
@@ -79,11 +84,11 @@ func (r *run) towards(kind string) string {
 
 // victim waits for a processor that may have a fault, and locks it: an idle place where one more is asked for, else one that
 // has none now, while another is up too, unless it is the only one.
-func (r *run) victim(ctx context.Context, choice int, idle bool) (*slot, error) {
+func (r *run) victim(ctx context.Context, among []*slot, choice int, idle bool) (*slot, error) {
 	for {
 		var free []*slot
 		wanted := 0
-		for _, s := range r.slots {
+		for _, s := range among {
 			if s.wanted.Load() == idle {
 				continue
 			}
@@ -112,8 +117,16 @@ func (r *run) victim(ctx context.Context, choice int, idle bool) (*slot, error) 
 
 // do does one fault to a locked slot. An error means that the harness failed, not the processor.
 func (r *run) do(ctx context.Context, f fault, s *slot) error {
+	s.harmed.Store(true)
+	defer s.harmed.Store(false)
 	switch f.kind {
-	case kindFreeze:
+	case kindCut, kindCutLink, kindDelay, kindHalfOpen, kindViewCut:
+		return r.doNetwork(ctx, f, s)
+	case kindZombie:
+		return r.doZombie(ctx, f, s)
+	case kindDiskFull, kindDiskSlow:
+		return r.doDisk(ctx, f, s)
+	case kindFreeze, kindViewFreeze:
 		return errors.Join(s.signal(syscall.SIGSTOP), r.thaw(ctx, f, s))
 	case kindFreezeIn:
 		return errors.Join(s.order(orderStop, f.step(commitSteps)), r.thaw(ctx, f, s), r.thawAgain(ctx, s))
@@ -147,7 +160,7 @@ func (f *fault) step(steps []string) string { return steps[f.seed%uint64(len(ste
 func (r *run) putDown(ctx context.Context, f fault, s *slot) error {
 	var err error
 	switch f.kind {
-	case kindTerm, kindFewer, kindFreezeTakeover:
+	case kindTerm, kindRestart, kindFewer, kindFreezeTakeover:
 		err = s.end(syscall.SIGTERM, stopWithin)
 	case kindKillIn:
 		err = s.killItself(ctx, f.step(commitSteps))
@@ -199,10 +212,13 @@ func (r *run) endedByItself(s *slot) func(error) {
 	return func(cause error) {
 		err := fmt.Errorf("%s ended by itself: %v", s.task.Instance, cause)
 		r.say("%v", err)
+		if s.mayEnd.Load() {
+			return // the fault starts it again
+		}
 		r.mu.Lock()
 		r.report.OwnEnds++
 		r.mu.Unlock()
-		if r.cfg.Subject == Tidemark {
+		if r.cfg.Subject != Stock {
 			r.blame(err)
 		}
 		time.Sleep(time.Second)

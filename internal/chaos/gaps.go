@@ -49,7 +49,9 @@ func (r *run) mark(kind string) {
 }
 
 // follows tells marks that are the end of a fault.
-func follows(kind string) bool { return kind == markRestart || kind == markThaw || kind == markBroker }
+func follows(kind string) bool {
+	return kind == markRestart || kind == markThaw || kind == markBroker || kind == markNetwork
+}
 
 // watchCommits sees the commits of the run until ctx ends. Events come all the time, so commits should.
 func (r *run) watchCommits(ctx context.Context) error {
@@ -107,6 +109,9 @@ func (r *run) takePosition(before, pos *eos.Position) {
 			r.blame(fmt.Errorf("partition %d: commit %d to %d after commit %d to %d", pos.Partition, pos.Seq, pos.Source(input).Next, before.Seq, from))
 		}
 	}
+	r.mu.Lock()
+	r.owners[pos.Partition] = pos.Owner
+	r.mu.Unlock()
 	r.took(pos.Partition, time.UnixMilli(pos.CommittedMs), pos.Source(input).Next-from, gapMin)
 }
 

@@ -32,10 +32,20 @@ func (c change) String() string {
 
 // oracle knows what every ID has to be.
 type oracle struct {
-	ids map[string]*expected
+	ids   map[string]*expected
+	facts map[string][]*fact // nil: they are not kept
 }
 
 func newOracle() *oracle { return &oracle{ids: map[string]*expected{}} }
+
+// keep notes an event for the judgement of views. What the producer is told of it is filled in later.
+func (o *oracle) keep(e *event, rekeyed bool) *fact {
+	f := &fact{event: *e, rekeyed: rekeyed}
+	if o.facts != nil {
+		o.facts[e.id] = append(o.facts[e.id], f)
+	}
+	return f
+}
 
 // fold counts an event in. Times of one ID must not go back.
 func (o *oracle) fold(e *event, rekeyed bool) {

@@ -18,6 +18,19 @@ const (
 	kindFreezeTakeover = "freeze in a takeover"
 	kindMore           = "one more processor"
 	kindFewer          = "one processor fewer"
+	kindRestart        = "clean restart"
+	kindZombie         = "zombie commit"
+	kindDiskFull       = "disk full"
+	kindDiskSlow       = "disk slow"
+
+	kindCut      = "network cut"
+	kindCutLink  = "link cut"
+	kindDelay    = "link delayed"
+	kindHalfOpen = "link half-open"
+
+	kindViewKill   = "view: kill -9"
+	kindViewFreeze = "view: freeze"
+	kindViewCut    = "view: network cut"
 
 	kindLeader      = "broker killed: a leader"
 	kindGroup       = "broker killed: group coordinator"
@@ -30,6 +43,7 @@ const (
 	markRestart = "restart"
 	markThaw    = "thaw"
 	markBroker  = "broker back"
+	markNetwork = "network back"
 )
 
 // fault is one fault as the seed has it.
@@ -45,7 +59,16 @@ type fault struct {
 func kinds(cfg *Config) []string {
 	all := []string{kindKill, kindFreeze, kindTerm, kindKill, kindFreeze, kindForget}
 	if cfg.Subject == Tidemark {
-		all = append(all, kindFreezeIn, kindKillIn, kindFreezeIn, kindFreezeTakeover)
+		all = append(all, kindFreezeIn, kindKillIn, kindFreezeIn, kindFreezeTakeover, kindRestart, kindZombie, kindDiskFull, kindDiskSlow)
+	}
+	if cfg.Network {
+		all = append(all, kindCut, kindCutLink, kindDelay, kindHalfOpen)
+	}
+	if cfg.Views > 0 {
+		all = append(all, kindViewKill, kindViewFreeze)
+	}
+	if cfg.Views > 0 && cfg.Network {
+		all = append(all, kindViewCut)
 	}
 	if cfg.Damage {
 		all = append(all, kindDamage)
@@ -73,14 +96,16 @@ func plan(cfg *Config) []fault {
 			next = kinds(cfg)
 			rng.Shuffle(len(next), func(a, b int) { next[a], next[b] = next[b], next[a] })
 		}
-		f := fault{kind: next[0], wait: between(cfg.Every*4/10, cfg.Every*16/10), choice: rng.IntN(1 << 20), seed: rng.Uint64()}
+		f := fault{kind: next[0], wait: max(cfg.Apart, between(cfg.Every*4/10, cfg.Every*16/10)), choice: rng.IntN(1 << 20), seed: rng.Uint64()}
 		next = next[1:]
 		switch f.kind {
-		case kindFreeze, kindFreezeIn, kindFreezeTakeover:
+		case kindFreeze, kindFreezeIn, kindFreezeTakeover, kindViewFreeze:
 			f.lasts = between(cfg.Session*12/10, cfg.Session*22/10)
 		case kindTerm:
 			f.lasts = between(0, cfg.Session)
-		case kindMore, kindFewer:
+		case kindMore, kindFewer, kindRestart, kindZombie: // as long as it takes
+		case kindCut, kindCutLink, kindDelay, kindHalfOpen, kindViewCut:
+			f.lasts = between(cfg.Session/2, cfg.Session*22/10)
 		case kindLeader, kindGroup, kindTransaction, kindController:
 			f.lasts = between(5*time.Second, 20*time.Second)
 		default: // before the group has noticed, or after

@@ -48,8 +48,12 @@ func newProducer(k *eos.Kafka, topic, journal string, cfg *Config) (*producer, e
 		client.Close()
 		return nil, err
 	}
+	o := newOracle()
+	if cfg.Views > 0 {
+		o.facts = map[string][]*fact{}
+	}
 	return &producer{
-		client: client, topic: topic, ids: cfg.IDs, rekey: cfg.Rekey, oracle: newOracle(),
+		client: client, topic: topic, ids: cfg.IDs, rekey: cfg.Rekey, oracle: o,
 		rng: rand.New(rand.NewPCG(cfg.Seed, 1)), journal: bufio.NewWriter(file), file: file, begun: time.Now(),
 	}, nil
 }
@@ -97,6 +101,7 @@ func (p *producer) produce(ctx context.Context, n int64) {
 	p.note("i %d %s %s\n", n, key, value)
 	p.intents.Add(1)
 	p.oracle.fold(e, rekeyed)
+	f := p.oracle.keep(e, rekeyed)
 	p.client.Produce(ctx, &kgo.Record{Topic: p.topic, Key: []byte(key), Value: value}, func(r *kgo.Record, err error) {
 		if err != nil {
 			if p.failed.Add(1) == 1 {
@@ -105,6 +110,7 @@ func (p *producer) produce(ctx context.Context, n int64) {
 			p.note("f %d %v\n", n, err)
 			return
 		}
+		f.offset, f.acked = r.Offset, time.Now()
 		p.acks.Add(1)
 		p.note("a %d %d@%d\n", n, r.Partition, r.Offset)
 	})

@@ -86,6 +86,27 @@ func readFound(ctx context.Context, k *eos.Kafka, cl *kgo.Client, subject string
 	return all, err
 }
 
+// readCommits reads every commit of the table: how far in the input each was, by partition and number. The table keeps them for
+// as long as a watch can be resumed (min.compaction.lag.ms), which is longer than a run.
+func readCommits(ctx context.Context, k *eos.Kafka, cl *kgo.Client, rs *rules.RuleSet) (map[int32]map[uint64]int64, error) {
+	all := map[int32]map[uint64]int64{}
+	err := readCommitted(ctx, k, cl, (eos.Names{Job: rs.Job().Name}).Table(), func(r *kgo.Record) error {
+		if !eos.IsPositionKey(r.Key) {
+			return nil
+		}
+		pos, err := eos.ParsePosition(r.Value)
+		if err != nil {
+			return err
+		}
+		if all[pos.Partition] == nil {
+			all[pos.Partition] = map[uint64]int64{}
+		}
+		all[pos.Partition][pos.Seq] = pos.Source(rs.Job().Input.Topic).Next
+		return nil
+	})
+	return all, err
+}
+
 func decodeState(value []byte, subject string, sc *codecs.Schema) (*found, error) {
 	if subject == Stock {
 		var st stockState

@@ -13,22 +13,29 @@ const blamesShown = 10
 
 // Report is what a run found.
 type Report struct {
-	Subject       string
-	Seed          uint64
-	Took          time.Duration
-	Faults        map[string]int // by kind
-	Events        int64          // acknowledged
-	IDs           int
-	Lost, Doubled uint64
-	Differ        int // IDs
-	FlagChanges   int
-	FlagsAgain    int // changes that were emitted twice
-	OwnEnds       int // processes that ended without having been told to
-	Rebalances    int
-	Obeyed        int             // orders to stop or die at a step
-	Refused       int             // commits that Kafka did not take
-	NamedMax      time.Duration   // for which Kafka still named a killed broker
-	Gaps          map[string]Gaps // in the commits of a partition, by the fault before
+	Subject         string
+	Seed            uint64
+	Took            time.Duration
+	Faults          map[string]int // by kind
+	Events          int64          // acknowledged
+	IDs             int
+	Lost, Doubled   uint64
+	Differ          int // IDs
+	FlagChanges     int
+	FlagsAgain      int // changes that were emitted twice
+	OwnEnds         int // processes that ended without having been told to
+	Rebalances      int
+	Obeyed          int            // orders to stop or die at a step
+	Refused         int            // commits that Kafka did not take
+	RepliesLost     map[string]int // by the request of a commit
+	Zombies         map[string]int // commits that were sent after a successor's Setup, by the step at which they had stopped
+	ZombiesAccepted int
+	Answers         int             // of views
+	Unanswered      int64           // questions to views
+	Wrong           map[string]int  // answers of views
+	Silence         time.Duration   // the longest of a view to which nothing was being done
+	NamedMax        time.Duration   // for which Kafka still named a killed broker
+	Gaps            map[string]Gaps // in the commits of a partition, by the fault before
 
 	// Blames is all that must not be.
 	Blames []string
@@ -39,12 +46,38 @@ func (r *Report) OK() bool { return len(r.Blames) == 0 }
 
 func (r *Report) blame(err error) { r.Blames = append(r.Blames, err.Error()) }
 
+// holdTo blames what is longer, or less, than the configuration allows.
+func (r *Report) holdTo(cfg *Config) {
+	for kind, g := range r.Gaps {
+		most, ok := cfg.Within[kind]
+		if !ok {
+			most, ok = cfg.Within[Any]
+		}
+		if ok && g.Max > most {
+			r.blame(fmt.Errorf("a partition had no commit for %.1fs after %s, want %v at most", g.Max.Seconds(), kind, most))
+		}
+	}
+	if cfg.ViewsWithin > 0 && r.Silence > cfg.ViewsWithin {
+		r.blame(fmt.Errorf("a view was silent for %.1fs, want %v at most", r.Silence.Seconds(), cfg.ViewsWithin))
+	}
+	if n := sum(r.Zombies); n < cfg.ZombiesMin {
+		r.blame(fmt.Errorf("%d zombie commits were tried, want %d", n, cfg.ZombiesMin))
+	}
+	if n := sum(r.RepliesLost); n < cfg.RepliesLostMin {
+		r.blame(fmt.Errorf("%d replies to commits were lost, want %d", n, cfg.RepliesLostMin))
+	}
+}
+
+func sum(of map[string]int) (n int) {
+	for _, m := range of {
+		n += m
+	}
+	return n
+}
+
 // Print writes the report for people.
 func (r *Report) Print(w io.Writer) {
-	total := 0
-	for _, n := range r.Faults {
-		total += n
-	}
+	total := sum(r.Faults)
 	fmt.Fprintf(w, "subject %s, seed %d, %v\n", r.Subject, r.Seed, r.Took.Round(time.Second))
 	fmt.Fprintf(w, "  faults        %d %v\n", total, r.Faults)
 	fmt.Fprintf(w, "  events        %d acknowledged, %d IDs\n", r.Events, r.IDs)
@@ -54,6 +87,15 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "  flag changes  %d, emitted twice %d\n", r.FlagChanges, r.FlagsAgain)
 	fmt.Fprintf(w, "  rebalances    %d, ended by itself %d\n", r.Rebalances, r.OwnEnds)
 	fmt.Fprintf(w, "  stopped or killed at a step %d, commits that Kafka refused %d\n", r.Obeyed, r.Refused)
+	if len(r.Zombies) > 0 {
+		fmt.Fprintf(w, "  zombie commits %d %v, accepted %d\n", sum(r.Zombies), r.Zombies, r.ZombiesAccepted)
+	}
+	if len(r.RepliesLost) > 0 {
+		fmt.Fprintf(w, "  replies lost  %d %v\n", sum(r.RepliesLost), r.RepliesLost)
+	}
+	if r.Answers > 0 {
+		fmt.Fprintf(w, "  views         %d answers, wrong %d %v; %d unanswered, silent for %.1fs at most\n", r.Answers, sum(r.Wrong), r.Wrong, r.Unanswered, r.Silence.Seconds())
+	}
 	for _, kind := range slices.Sorted(maps.Keys(r.Gaps)) {
 		g := r.Gaps[kind]
 		fmt.Fprintf(w, "  commit gaps after %s: %d, p50 %.1fs, max %.1fs\n", kind, g.N, g.P50.Seconds(), g.Max.Seconds())

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,20 +34,24 @@ const (
 var (
 	// generation is that of the group, as Goka logs it.
 	generation = regexp.MustCompile(`setup generation (\d+)`)
+	lostReply  = regexp.MustCompile(`msg="` + replyLost + `" request=(\w+)`)
 	// refusedCommit is a commit that Kafka did not take, as the unit of work logs it.
 	refusedCommit = regexp.MustCompile(`cause="(opening )?commit: |msg="final commit did not succeed`)
 )
 
 // run is one run.
 type run struct {
-	cfg    Config
-	kafka  *eos.Kafka
-	client *kgo.Client
-	rules  *rules.RuleSet
-	names  eos.Names
-	slots  []*slot
-	report *Report
-	begun  time.Time
+	cfg     Config
+	kafka   *eos.Kafka
+	client  *kgo.Client
+	rules   *rules.RuleSet
+	names   eos.Names
+	slots   []*slot // of processors
+	views   []*slot
+	askers  []*asker // one for each view
+	network *network // nil: none between
+	report  *Report
+	begun   time.Time
 
 	broker sync.Mutex // held while a broker is down
 
@@ -58,6 +63,7 @@ type run struct {
 	marks   []mark
 	gaps    []gap
 	commits map[int32]time.Time // the last one of each partition
+	owners  map[int32]string    // who committed each partition last
 }
 
 // Run runs the job, does its faults and compares every ID. Its error says that the run could not be judged; what the
@@ -66,11 +72,11 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	r := &run{cfg: cfg, kafka: &eos.Kafka{Brokers: cfg.Brokers}, names: eos.Names{Job: cfg.Name}, begun: time.Now(), commits: map[int32]time.Time{}}
+	r := &run{cfg: cfg, kafka: &eos.Kafka{Brokers: cfg.Brokers}, names: eos.Names{Job: cfg.Name}, begun: time.Now(), commits: map[int32]time.Time{}, owners: map[int32]string{}}
 	if cfg.Subject == Stock {
 		r.cfg.Rekey = 0 // it has no loop
 	}
-	r.report = &Report{Subject: cfg.Subject, Seed: cfg.Seed, Faults: map[string]int{}}
+	r.report = &Report{Subject: cfg.Subject, Seed: cfg.Seed, Faults: map[string]int{}, Zombies: map[string]int{}, RepliesLost: map[string]int{}, Wrong: map[string]int{}}
 	if r.rules, err = loadJob(cfg.Name); err != nil {
 		return nil, err
 	}
@@ -81,11 +87,8 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if err := r.createTopics(ctx); err != nil {
 		return nil, err
 	}
-	for i := range max(cfg.Processors, cfg.ProcessorsMax) {
-		r.slots = append(r.slots, newSlot(cfg.Dir, task{
-			Subject: cfg.Subject, Brokers: cfg.Brokers, Job: cfg.Name, Instance: fmt.Sprintf("p%d", i), SessionMs: cfg.Session.Milliseconds(),
-		}))
-		r.slots[i].wanted.Store(i < cfg.Processors)
+	if err := r.makePlaces(); err != nil {
+		return nil, err
 	}
 	// An order may reach a child before it listens; ignored signals are inherited.
 	signal.Ignore(syscall.SIGUSR1)
@@ -93,6 +96,39 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	err = r.work(ctx)
 	r.report.Took = time.Since(r.begun)
 	return r.report, errors.Join(err, r.keep())
+}
+
+// makePlaces makes the places of processors and views, and their links to the brokers.
+func (r *run) makePlaces() error {
+	if r.cfg.Network {
+		r.network = newNetwork(r.cfg.Brokers)
+	}
+	place := func(t task) (*slot, error) {
+		t.Brokers, t.Job, t.SessionMs, t.Seed = r.cfg.Brokers, r.cfg.Name, r.cfg.Session.Milliseconds(), r.cfg.Seed
+		var err error
+		if r.network != nil {
+			t.Via, err = r.network.connect(t.Instance)
+		}
+		return newSlot(r.cfg.Dir, t), err
+	}
+	for i := range max(r.cfg.Processors, r.cfg.ProcessorsMax) {
+		s, err := place(task{Subject: r.cfg.Subject, Instance: fmt.Sprintf("p%d", i), LoseReplies: r.cfg.LoseReplies})
+		if err != nil {
+			return err
+		}
+		s.wanted.Store(i < r.cfg.Processors)
+		r.slots = append(r.slots, s)
+	}
+	for i := range r.cfg.Views {
+		s, err := place(task{Subject: viewer, Instance: fmt.Sprintf("v%d", i)})
+		if err != nil {
+			return err
+		}
+		s.wanted.Store(true)
+		r.views = append(r.views, s)
+		r.askers = append(r.askers, &asker{view: s, seed: r.cfg.Seed + uint64(i), ids: r.cfg.IDs})
+	}
+	return nil
 }
 
 // keep writes down what was wrong, and counts what only the processors' logs tell.
@@ -109,9 +145,13 @@ func (r *run) keep() error {
 				r.report.Rebalances = max(r.report.Rebalances, n)
 			}
 		}
+		for _, m := range lostReply.FindAllSubmatch(log, -1) {
+			r.report.RepliesLost[string(m[1])]++
+		}
 		r.report.Obeyed += bytes.Count(log, []byte("msg="+obeying))
 		r.report.Refused += len(refusedCommit.FindAll(log, -1))
 	}
+	r.report.holdTo(&r.cfg)
 	if len(r.report.Blames) == 0 {
 		return nil
 	}
@@ -133,7 +173,7 @@ func (r *run) createTopics(ctx context.Context) error {
 
 // work starts everything, does the faults, waits for the rest and compares.
 func (r *run) work(ctx context.Context) error {
-	for _, s := range r.slots[:r.cfg.Processors] {
+	for _, s := range slices.Concat(r.slots[:r.cfg.Processors], r.views) {
 		if err := s.start(r.endedByItself(s)); err != nil {
 			return err
 		}
@@ -156,13 +196,16 @@ func (r *run) work(ctx context.Context) error {
 	}
 	r.say("everything is processed")
 	r.over.Store(true)
-	for _, s := range r.slots {
+	for _, s := range slices.Concat(r.slots, r.views) {
 		if err := s.end(syscall.SIGTERM, stopWithin); err != nil {
 			r.blame(err)
 		}
 	}
 	r.say("everything has ended; comparing")
-	return r.compare(ctx, p.oracle)
+	if err := r.compare(ctx, p.oracle); err != nil {
+		return err
+	}
+	return r.judgeViews(ctx, p.oracle)
 }
 
 // faultsUnderLoad returns when the faults are done, the events produced, and all of them acknowledged.
@@ -177,6 +220,13 @@ func (r *run) faultsUnderLoad(ctx context.Context, p *producer) error {
 		}
 	})
 	watching.Go(func() { r.progress(ctx, p) })
+	for _, a := range r.askers {
+		watching.Go(func() {
+			if err := a.run(ctx); err != nil {
+				r.blame(err)
+			}
+		})
+	}
 	injected := make(chan error, 1)
 	go func() {
 		err := r.inject(ctx)
@@ -238,14 +288,39 @@ func (r *run) compare(ctx context.Context, o *oracle) error {
 	return nil
 }
 
+// judgeViews judges every answer that a view has given.
+func (r *run) judgeViews(ctx context.Context, o *oracle) error {
+	if len(r.views) == 0 {
+		return nil
+	}
+	commits, err := readCommits(ctx, r.kafka, r.client, r.rules)
+	if err != nil {
+		return err
+	}
+	l := newLedger(o, commits, r.cfg.Partitions, func(a *answer, what string) {
+		r.blame(fmt.Errorf("%s said of %s %.2fs after the start, as of %+v: %s", a.view, a.id, a.asked.Sub(r.begun).Seconds(), a.asOf, what))
+	})
+	for _, a := range r.askers {
+		l.judge(a.answers)
+		r.report.Answers += len(a.answers)
+		r.report.Unanswered += a.refused.Load()
+		r.report.Silence = max(r.report.Silence, a.silence)
+	}
+	r.report.Wrong = l.reports
+	return nil
+}
+
 // killAll ends what is left, by process ID.
 func (r *run) killAll() error {
 	r.over.Store(true)
 	var all error
-	for _, s := range r.slots {
+	for _, s := range slices.Concat(r.slots, r.views) {
 		s.op.Lock()
 		all = errors.Join(all, s.end(syscall.SIGKILL, stopWithin))
 		s.op.Unlock()
+	}
+	if r.network != nil {
+		r.network.close()
 	}
 	return all
 }

@@ -19,13 +19,15 @@ import (
 // orderWithin is the patience with an order's step; commits come many times a second.
 const orderWithin = 2 * time.Second
 
-// slot is the place of one processor: an instance name, a state directory and a log, and one process after the other.
+// slot is the place of one processor or view: an instance name, a state directory and a log, and one process after the other.
 type slot struct {
 	task task
 	log  string
 
 	op     sync.Mutex  // held while something is done to the slot
-	wanted atomic.Bool // a processor belongs here
+	wanted atomic.Bool // a process belongs here
+	harmed atomic.Bool // a fault is being done to it
+	mayEnd atomic.Bool // it is no fault of its own when it ends
 
 	mu    sync.Mutex // guards the fields below
 	life  *life      // nil: down
@@ -41,6 +43,7 @@ type life struct {
 
 func newSlot(dir string, t task) *slot {
 	t.Dir, t.Orders = filepath.Join(dir, t.Instance), filepath.Join(dir, t.Instance+".orders")
+	t.Addr = filepath.Join(dir, t.Instance+".addr")
 	return &slot{task: t, log: filepath.Join(dir, t.Instance+".log")}
 }
 
@@ -131,7 +134,9 @@ func (s *slot) end(sig syscall.Signal, patience time.Duration) error {
 		<-l.ended
 		return errors.Join(fmt.Errorf("%s did not end within %v of %v", s.task.Instance, patience, sig), err)
 	}
-	if sig == syscall.SIGTERM && l.err != nil {
+	// One that has just begun does not listen yet and has nothing to lose: it dies of the signal.
+	status, _ := l.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if sig == syscall.SIGTERM && l.err != nil && !(status.Signaled() && status.Signal() == sig) {
 		return fmt.Errorf("%s after %v: %w", s.task.Instance, sig, l.err)
 	}
 	return nil

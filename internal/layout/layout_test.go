@@ -18,8 +18,10 @@ var allowed = map[string][]string{
 	"eos":           {"internal/wire"},
 	"rules":         {"codecs", "internal/wire"},
 	"processor":     {"rules", "eos", "codecs", "internal/wire"},
-	"view":          {"eos", "codecs", "internal/wire"},
+	"view":          {"eos", "codecs", "internal/wire", "proto/tidemark/v1", "proto/tidemark/v1/tidemarkv1connect"},
 	"ops":           {"rules", "eos", "codecs", "internal/wire"},
+
+	"internal/history": {"eos", "codecs", "internal/wire"},
 }
 
 func TestImports_FollowTheArrowsOfTheLayout(t *testing.T) {

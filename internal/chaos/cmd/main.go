@@ -5,10 +5,13 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/tidemark/tidemark/internal/chaos"
 	"github.com/tidemark/tidemark/internal/kafkatest"
@@ -17,6 +20,8 @@ import (
 func main() {
 	chaos.ServeChild()
 	cfg, brokers := chaos.Defaults(), 1
+	cfg.Within = map[string]time.Duration{}
+	properties, defaults := map[string]string{}, false
 	flag.StringVar(&cfg.Subject, "subject", cfg.Subject, "tidemark, or stock for the control")
 	flag.IntVar(&brokers, "brokers", brokers, "brokers of the Kafka that is started; of three, brokers are killed too")
 	flag.IntVar(&cfg.Faults, "faults", cfg.Faults, "faults")
@@ -24,6 +29,28 @@ func main() {
 	flag.IntVar(&cfg.Processors, "processors", cfg.Processors, "processors")
 	flag.IntVar(&cfg.ProcessorsMax, "processors-max", 0, "have processors come and go, between 1 and so many")
 	flag.BoolVar(&cfg.Damage, "damage", false, "damage local state")
+	flag.BoolVar(&cfg.Network, "network", false, "have proxies between processes and brokers, and cut, delay and silence links")
+	flag.IntVar(&cfg.Views, "views", 0, "views that are asked all the time")
+	flag.Float64Var(&cfg.LoseReplies, "lose-replies", 0, "the share of a commit's requests whose reply gets lost")
+	flag.IntVar(&cfg.RepliesLostMin, "lost-replies-min", 0, "so many lost replies there must be")
+	flag.IntVar(&cfg.ZombiesMin, "zombies-min", 0, "so many zombie commits there must be")
+	flag.DurationVar(&cfg.Apart, "apart", 0, "least time between two faults")
+	flag.DurationVar(&cfg.ViewsWithin, "views-within", 0, "the longest that a view may be silent (default no bound)")
+	flag.Func("within", "the longest gap in commits after a kind of fault, such as \"kill -9=10s\", or \"any=30s\"; may be repeated", func(text string) error {
+		kind, most, _ := strings.Cut(text, "=")
+		d, err := time.ParseDuration(most)
+		cfg.Within[kind] = d
+		return err
+	})
+	flag.BoolVar(&defaults, "kafka-defaults", false, "leave timeouts and internal topics of Kafka as they come, not tuned for tests")
+	flag.Func("property", "of server.properties, name=value; may be repeated", func(text string) error {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok {
+			return fmt.Errorf("%q is not name=value", text)
+		}
+		properties[name] = value
+		return nil
+	})
 	flag.Func("only", "a kind of fault, such as \"kill -9\"; may be repeated (default all kinds)", func(kind string) error {
 		cfg.Only = append(cfg.Only, kind)
 		return nil
@@ -37,7 +64,12 @@ func main() {
 	flag.StringVar(&cfg.Dir, "dir", "", "for logs and local state (default a temporary one, which stays if the run fails)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ok, err := run(ctx, cfg, brokers)
+	if defaults {
+		named := maps.Clone(kafkaDefaults)
+		maps.Copy(named, properties)
+		properties = named
+	}
+	ok, err := run(ctx, cfg, kafkatest.Options{Brokers: brokers, Properties: properties})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
@@ -48,7 +80,17 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, cfg chaos.Config, brokers int) (ok bool, err error) {
+// kafkaDefaults undo what package kafkatest sets for tests to be fast.
+var kafkaDefaults = map[string]string{
+	"offsets.topic.num.partitions":                                "50",
+	"transaction.state.log.num.partitions":                        "50",
+	"group.initial.rebalance.delay.ms":                            "3000",
+	"group.min.session.timeout.ms":                                "6000",
+	"transaction.abort.timed.out.transaction.cleanup.interval.ms": "10000",
+	"log.cleaner.backoff.ms":                                      "15000",
+}
+
+func run(ctx context.Context, cfg chaos.Config, o kafkatest.Options) (ok bool, err error) {
 	temporary := cfg.Dir == ""
 	if temporary {
 		if cfg.Dir, err = os.MkdirTemp("", "tidemark-chaos-"); err != nil {
@@ -62,7 +104,8 @@ func run(ctx context.Context, cfg chaos.Config, brokers int) (ok bool, err error
 		}
 		fmt.Printf("seed %d; logs, journal and state are in %s\n", cfg.Seed, cfg.Dir)
 	}()
-	cluster, err := kafkatest.Start(ctx, kafkatest.Options{Brokers: brokers, Dir: filepath.Join(cfg.Dir, "kafka")})
+	o.Dir = filepath.Join(cfg.Dir, "kafka")
+	cluster, err := kafkatest.Start(ctx, o)
 	if err != nil {
 		return false, err
 	}

@@ -1,0 +1,148 @@
+package view
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/tidemark/tidemark/codecs"
+	pb "github.com/tidemark/tidemark/proto/tidemark/v1"
+	"github.com/tidemark/tidemark/proto/tidemark/v1/tidemarkv1connect"
+)
+
+const benchIDs = 200_000
+
+func benchID(n int) string { return fmt.Sprintf("id-%08d", n) }
+
+// benchView is a view of 200,000 IDs, which all benchmarks share.
+func benchView(b *testing.B) *running {
+	w := mustTable(b, embedded(b), 4)
+	w.begin()
+	for n := 0; n < benchIDs; {
+		changes := make([]change, 20_000)
+		for i := range changes {
+			changes[i] = change{benchID(n), 1, int64(n % 100)}
+			n++
+		}
+		w.commit(changes...)
+	}
+	r := w.view(b.TempDir()).ready()
+	for p := range w.partitions {
+		r.covers(p, w.seq[p])
+		r.levelSince(p, time.Now())
+	}
+	return r
+}
+
+// BenchmarkReads has client and server in one process, on the same cores: its figures compare ways of reading with each
+// other, and nothing else.
+func BenchmarkReads(b *testing.B) {
+	r := benchView(b)
+	random := func() string { return benchID(rand.IntN(benchIDs)) }
+	hundred := func() []string {
+		ids := make([]string, 100)
+		for i := range ids {
+			ids[i] = random()
+		}
+		return ids
+	}
+	b.Run("core/get", func(b *testing.B) {
+		b.ReportAllocs()
+		var s codecs.State
+		for b.Loop() {
+			if _, err := r.Get(b.Context(), random(), Read{}, &s); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("core/batch100", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			a, err := r.batch(b.Context(), &pb.BatchGetRequest{Ids: hundred()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			a.appendProto(nil)
+		}
+	})
+	b.Run("handler/get", func(b *testing.B) {
+		b.ReportAllocs()
+		h := r.Handler()
+		for b.Loop() {
+			rec := &discard{header: http.Header{}}
+			h.ServeHTTP(rec, mustRequest(b, "/v1/ids/"+random()))
+			if rec.status != 200 {
+				b.Fatal(rec.status)
+			}
+		}
+	})
+	for _, conns := range []int{1, 16} {
+		b.Run(fmt.Sprintf("http/get/%d", conns), func(b *testing.B) {
+			c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns, MaxConnsPerHost: conns, DisableCompression: true}}
+			defer c.CloseIdleConnections()
+			load(b, conns, func(context.Context) error {
+				resp, err := c.Get(r.url + "/v1/ids/" + random())
+				if err != nil {
+					return err
+				}
+				defer resp.Body.Close()
+				_, err = io.Copy(io.Discard, resp.Body)
+				return err
+			})
+		})
+		b.Run(fmt.Sprintf("grpc/get/%d", conns), func(b *testing.B) {
+			c := tidemarkv1connect.NewViewClient(h2c(b), r.url, connect.WithGRPC())
+			load(b, conns, func(ctx context.Context) error {
+				_, err := c.Get(ctx, &pb.GetRequest{Id: random()})
+				return err
+			})
+		})
+		b.Run(fmt.Sprintf("grpc/batch100/%d", conns), func(b *testing.B) {
+			c := tidemarkv1connect.NewViewClient(h2c(b), r.url, connect.WithGRPC())
+			load(b, conns, func(ctx context.Context) error {
+				_, err := c.BatchGet(ctx, &pb.BatchGetRequest{Ids: hundred()})
+				return err
+			})
+		})
+	}
+}
+
+// load asks from several sides at once.
+func load(b *testing.B, sides int, ask func(context.Context) error) {
+	b.ReportAllocs()
+	ctx := b.Context()
+	work := make(chan struct{}, 1024)
+	var asked sync.WaitGroup
+	for range sides {
+		asked.Go(func() {
+			for range work {
+				if err := ask(ctx); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	for b.Loop() {
+		work <- struct{}{}
+	}
+	close(work)
+	asked.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "reads/s")
+}
+
+// discard is a response that nobody reads.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }

@@ -1,0 +1,119 @@
+package view
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"connectrpc.com/connect"
+
+	"github.com/tidemark/tidemark/codecs"
+)
+
+// ErrNotFound says that no event of the ID was counted, as of the answer's position.
+var ErrNotFound = errors.New("not found")
+
+// Unavailable says that the view cannot answer now without guessing.
+type Unavailable struct{ Why string }
+
+func (u *Unavailable) Error() string { return "not ready: " + u.Why }
+
+// Invalid says what is wrong with a request.
+type Invalid struct{ What string }
+
+func (i *Invalid) Error() string { return i.What }
+
+// Late says that an event that a read named was not covered in time, and as of when the partition is.
+type Late struct {
+	What string
+	AsOf AsOf
+}
+
+func (l *Late) Error() string { return l.What }
+
+// Gone says that what a token names is no more.
+type Gone struct{ What string }
+
+func (g *Gone) Error() string { return g.What }
+
+// outcomes is the one table of what errors are over HTTP and RPC. Their codes are named alike.
+var outcomes = map[connect.Code]int{
+	connect.CodeInvalidArgument:    http.StatusBadRequest,
+	connect.CodeNotFound:           http.StatusNotFound,
+	connect.CodeUnimplemented:      http.StatusMethodNotAllowed,
+	connect.CodeFailedPrecondition: http.StatusGone,
+	connect.CodeResourceExhausted:  http.StatusTooManyRequests,
+	connect.CodeUnavailable:        http.StatusServiceUnavailable,
+	connect.CodeDeadlineExceeded:   http.StatusGatewayTimeout,
+	connect.CodeCanceled:           499, // nobody hears it
+	connect.CodeInternal:           http.StatusInternalServerError,
+}
+
+// failure is an error as it is sent: one shape, whatever the transport.
+type failure struct {
+	code    connect.Code
+	message string
+	asOf    *AsOf // the only kind of details
+}
+
+func (f *failure) Error() string { return f.message }
+
+func notFound(what string) error { return &failure{code: connect.CodeNotFound, message: what} }
+
+func notAllowed(what string) error { return &failure{code: connect.CodeUnimplemented, message: what} }
+
+func failureOf(err error) *failure {
+	var (
+		f           *failure
+		invalid     *Invalid
+		unavailable *Unavailable
+		late        *Late
+		gone        *Gone
+		tooMany     *TooMany
+	)
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.As(err, &invalid):
+		return &failure{code: connect.CodeInvalidArgument, message: err.Error()}
+	case errors.As(err, &unavailable), errors.Is(err, errStopped):
+		return &failure{code: connect.CodeUnavailable, message: err.Error()}
+	case errors.As(err, &late):
+		return &failure{code: connect.CodeDeadlineExceeded, message: err.Error(), asOf: &late.AsOf}
+	case errors.As(err, &tooMany):
+		return &failure{code: connect.CodeResourceExhausted, message: err.Error()}
+	case errors.As(err, &gone):
+		return &failure{code: connect.CodeFailedPrecondition, message: err.Error()}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &failure{code: connect.CodeDeadlineExceeded, message: "the caller's deadline passed"}
+	case errors.Is(err, context.Canceled):
+		return &failure{code: connect.CodeCanceled, message: "the caller has gone"}
+	}
+	return &failure{code: connect.CodeInternal, message: err.Error()}
+}
+
+// appendJSON appends the error as Connect does, so that one reader of errors is enough for both.
+func (f *failure) appendJSON(dst []byte) []byte {
+	dst = append(append(append(dst, `{"code":"`...), f.code.String()...), `","message":`...)
+	dst = append(codecs.AppendJSONString(dst, f.message), `,"details":[`...)
+	if f.asOf != nil {
+		dst = append(dst, `{"type":"tidemark.v1.Freshness","value":"`...)
+		dst = base64.RawStdEncoding.AppendEncode(dst, f.asOf.appendProto(nil, true))
+		dst = append(f.asOf.appendJSON(append(dst, `","debug":`...), true), '}')
+	}
+	return append(dst, `]}`...)
+}
+
+// fail answers an HTTP request with an error.
+func fail(w http.ResponseWriter, err error) {
+	f := failureOf(err)
+	if f.code == connect.CodeUnavailable || f.code == connect.CodeResourceExhausted {
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	send(w, outcomes[f.code], f.appendJSON(nil))
+}
+
+// retryAfter is when it is worth asking a view again that is not ready, in seconds.
+const retryAfter = 1

@@ -1,0 +1,160 @@
+package view
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	pb "github.com/tidemark/tidemark/proto/tidemark/v1"
+)
+
+// openapi is the document, and the schemas in it.
+type openapi struct {
+	t        testing.TB
+	document map[string]any
+	compiler *jsonschema.Compiler
+}
+
+func mustOpenAPI(t testing.TB) *openapi {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(pb.OpenAPI))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &openapi{t, doc.(map[string]any), jsonschema.NewCompiler()}
+	o.compiler.DefaultDraft(jsonschema.Draft2020)
+	if err := o.compiler.AddResource("openapi.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// at gives a part of the document; nil where there is none.
+func (o *openapi) at(keys ...string) any {
+	var part any = o.document
+	for _, key := range keys {
+		m, ok := part.(map[string]any)
+		if !ok {
+			return nil
+		}
+		part = m[key]
+	}
+	return part
+}
+
+// describes tells why an answer is none that the document has.
+func (o *openapi) describes(path, method string, status int, contentType, body string) error {
+	keys := []string{"paths", path, strings.ToLower(method), "responses", fmt.Sprint(status)}
+	if o.at(keys...) == nil {
+		return fmt.Errorf("no answer with status %d", status)
+	}
+	if body == "" {
+		return nil
+	}
+	keys = append(keys, "content", contentType, "schema")
+	if o.at(keys...) == nil {
+		return fmt.Errorf("no content type %s with status %d", contentType, status)
+	}
+	for i, key := range keys {
+		keys[i] = strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace(key)
+	}
+	schema, err := o.compiler.Compile("openapi.json#/" + strings.Join(keys, "/"))
+	if err != nil {
+		return err
+	}
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	return schema.Validate(value)
+}
+
+// hasNoOther requires that whatever the document has was given. A fault of the view, 500, cannot be asked for.
+func (o *openapi) hasNoOther(seen map[string]bool) {
+	for path, operations := range o.at("paths").(map[string]any) {
+		for _, operation := range operations.(map[string]any) {
+			for status := range operation.(map[string]any)["responses"].(map[string]any) {
+				if answer := path + " " + status; !seen[answer] && status != "500" {
+					o.t.Errorf("the document has %s, and nothing gave it", answer)
+				}
+			}
+		}
+	}
+}
+
+func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
+	w := mustTable(t, embedded(t), 2)
+	r := w.view(t.TempDir())
+	doc := mustOpenAPI(t)
+	foreign := w.inputID
+	foreign[0] ^= 1
+	id := "/v1/ids/{id}"
+	seen := map[string]bool{}
+	ask := func(path, method, uri, body string, want int, headers ...string) (string, string) {
+		t.Helper()
+		req, err := http.NewRequest(method, r.url+uri, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(headers); i += 2 {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+		status, text, header := r.do(req)
+		if status != want {
+			t.Errorf("%s %s: got %d %s, want %d", method, uri, status, text, want)
+		}
+		if err := doc.describes(path, method, status, header.Get("Content-Type"), text); err != nil {
+			t.Errorf("%s %s: the document has no such answer: %s\n%v", method, uri, text, err)
+		}
+		seen[fmt.Sprint(path, " ", status)] = true
+		return text, header.Get("ETag")
+	}
+	ask("/v1/status", "GET", "/v1/status", "", 200)
+	ask("/readyz", "GET", "/readyz", "", 503)
+	ask("/v1/ids", "GET", "/v1/ids", "", 503)
+	ask("/v1/flags/{flag}/ids", "GET", "/v1/flags/big/ids", "", 503)
+	ask("/v1/ids:batchGet", "POST", "/v1/ids:batchGet", `{"ids":["a"]}`, 503)
+	w.begin()
+	r.ready()
+	ask(id, "GET", "/v1/ids/a", "", 404)
+	w.commit(change{"a", 1, 101}, change{"b", 1, 2})
+	p := w.on("a")
+	r.covers(p, w.seq[p])
+	for p := range w.partitions {
+		r.levelSince(p, time.Now())
+	}
+	text, etag := ask(id, "GET", "/v1/ids/a", "", 200)
+	ask(id, "GET", "/v1/ids/a", "", 304, "If-None-Match", etag)
+	for path, uri := range map[string]string{id: "/v1/ids/a?", "/v1/ids": "/v1/ids?limit=1&", "/v1/flags/{flag}/ids": "/v1/flags/big/ids?"} {
+		ask(path, "GET", uri, "", 200)
+		ask(path, "GET", uri+"at_least=x", "", 400)
+		ask(path, "GET", uri+"at_least="+Token(1, foreign, p, 0), "", 410)
+		ask(path, "GET", uri+"max_age=0s", "", 503)
+		ask(path, "GET", fmt.Sprintf("%sat_least=%d@9&wait=1ms", uri, p), "", 504)
+	}
+	post := "/v1/ids:batchGet"
+	ask(post, "POST", post, `{"ids":["a","nobody"]}`, 200)
+	ask(post, "POST", post, `{"ids":[]}`, 400)
+	ask(post, "POST", post, `{"ids":["a"],"at_least":"`+Token(1, foreign, p, 0)+`"}`, 410)
+	ask(post, "POST", post, fmt.Sprintf(`{"ids":["a"],"at_least":"%d@9","wait":"0s"}`, p), 504)
+	ask("/v1/status", "GET", "/v1/status", "", 200)
+	ask("/v1/status", "GET", "/v1/status?x=1", "", 400)
+	ask("/readyz", "GET", "/readyz", "", 200)
+	ask("/healthz", "GET", "/healthz", "", 200)
+	doc.hasNoOther(seen)
+	var answer map[string]any // the control: what lacks a field is no answer
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		t.Fatal(err)
+	}
+	delete(answer["state"].(map[string]any), "version")
+	less, err := json.Marshal(answer)
+	if err != nil || doc.describes(id, "GET", 200, "application/json", string(less)) == nil {
+		t.Errorf("the document describes %s too (%v)", less, err)
+	}
+}

@@ -1,0 +1,112 @@
+package view
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/tidemark/tidemark/codecs"
+	"github.com/tidemark/tidemark/internal/wire"
+	pb "github.com/tidemark/tidemark/proto/tidemark/v1"
+)
+
+// watchAnswer is a WatchResponse. What many watchers are told is written once for all of them.
+type watchAnswer struct{ event *Event }
+
+func (a *watchAnswer) appendJSON(dst []byte) []byte {
+	return append(dst, a.event.Encoded(FormJSON, func(e *Event) []byte {
+		b := append(append([]byte(`{"place":"`), e.resume()...), `","`...)
+		b = append(append(b, e.name()...), `":`...)
+		return append(e.appendData(b), '}')
+	})...)
+}
+
+func (a *watchAnswer) appendProto(dst []byte) []byte {
+	return append(dst, a.event.Encoded(FormProto, func(e *Event) []byte {
+		b := wire.AppendText(nil, 1, e.resume())
+		switch e.Kind {
+		case Changed:
+			b = wire.AppendMessage(b, 2, e.Change.appendProto)
+		case Heartbeat:
+			b = wire.AppendMessage(b, 3, func(b []byte) []byte { return appendProtoAges(b, 1, e.Age, e.TableAge) })
+		case Reset:
+			b = wire.AppendMessage(b, 4, func(b []byte) []byte { return wire.AppendText(b, 1, e.Reason) })
+		}
+		return b
+	})...)
+}
+
+func (c *Change) appendProto(dst []byte) []byte {
+	dst = wire.AppendText(dst, 1, c.ID)
+	var s codecs.State
+	if err := c.State(&s); err == nil { // else it was deleted
+		dst = appendState(dst, 2, c.ID, &s, c.schema)
+	}
+	return wire.AppendMessage(dst, 3, func(b []byte) []byte { return c.AsOf.appendProto(b, false) })
+}
+
+// watchRPC serves a watch as a stream of answers, which ends with a reset.
+func (v *View) watchRPC(ctx context.Context, req *connect.Request[pb.WatchRequest], out *connect.ServerStream[watchAnswer]) error {
+	m := req.Msg
+	watcher, err := v.Watch(WatchRequest{ID: m.Id, Prefix: m.Prefix, Flag: m.Flag, From: m.From, Client: host(req.Peer().Addr)})
+	if err != nil {
+		return connectError(err)
+	}
+	defer watcher.Close()
+	for events := []Event(nil); ; clear(events) { // so that what was told can be freed
+		events, err = watcher.Next(ctx, events[:0])
+		if errors.Is(err, ErrWatchEnded) {
+			return nil
+		} else if err != nil {
+			return connectError(err)
+		}
+		for i := range events {
+			if err := out.Send(&watchAnswer{&events[i]}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// host is an address without its port: one client may have many connections.
+func host(addr string) string {
+	if h, _, err := net.SplitHostPort(addr); err == nil {
+		return h
+	}
+	return addr
+}
+
+// streaming lifts the server's deadlines from a stream, which has no end, and bounds each of its writes instead.
+func (v *View) streaming(w http.ResponseWriter) *streamWriter {
+	s := &streamWriter{ResponseWriter: w, control: http.NewResponseController(w), each: v.cfg.Watch.WriteTimeout}
+	// Where the writer knows no deadlines, there are none to lift.
+	_ = s.control.SetReadDeadline(time.Time{})
+	return s
+}
+
+type streamWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	each    time.Duration
+}
+
+func (s *streamWriter) Write(b []byte) (int, error) {
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.each))
+	return s.ResponseWriter.Write(b)
+}
+
+// Flush implements http.Flusher; a failure is met by the next Write.
+func (s *streamWriter) Flush() { _ = s.FlushError() }
+
+// FlushError is what http.ResponseController calls.
+func (s *streamWriter) FlushError() error {
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.each))
+	return s.control.Flush()
+}
+
+// Unwrap lets http.ResponseController find the server's own writer.
+func (s *streamWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
