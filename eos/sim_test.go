@@ -3,12 +3,10 @@
 package eos
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,35 +15,14 @@ import (
 
 	"github.com/rcrowley/go-metrics"
 	"github.com/tidemark/tidemark/internal/sim"
+	"github.com/tidemark/tidemark/internal/sim/histories"
 )
 
-const (
-	simSeedVar    = "SIM_SEED"
-	simWeakVar    = "SIM_WEAK"
-	simTraceFile  = "SIM_TRACE"
-	simCrashesVar = "SIM_CRASHES" // of one history
-)
-
-// simReport is what one history answers.
-type simReport struct {
-	Seed    uint64
-	Crashes map[string]int
-	Crashed int
-	Freezes int
-	Stops   int
-	Brokers int
-	Events  int
-	Virtual float64 // seconds
-	Real    float64
-	Trace   string
-	Finds   []string
-}
-
-// One history, in a process of its own.
-func TestSimulation_OneSeed(t *testing.T) {
-	seed, err := strconv.ParseUint(os.Getenv(simSeedVar), 10, 64)
+// One history, in a process of its own: package histories runs this test.
+func TestSimulation_History(t *testing.T) {
+	asked, err := histories.Asked()
 	if err != nil {
-		t.Skip("a child of the other tests; " + simSeedVar + " names a seed")
+		t.Skip("package internal/sim/histories runs this: ", err)
 	}
 	metrics.UseNilMetrics = true // a meter's goroutine would outlive the bubble
 	runtime.MemProfileRate = 0   // its samples draw from the runtime's chance
@@ -53,46 +30,36 @@ func TestSimulation_OneSeed(t *testing.T) {
 	spareThreads()
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(3 << 30) // a collection would not repeat
-	start := time.Now()
-	var report simReport
+	var report histories.Report
 	synctest.Test(t, func(t *testing.T) {
-		sim.SeedRuntime(seed)
+		sim.SeedRuntime(asked.Seed)
 		defer sim.SeedRuntime(0)
 		began := time.Now()
-		w := newSimWorld(t, seed, parseWeakness(os.Getenv(simWeakVar)))
+		w := newSimWorld(t, asked)
 		w.run()
-		report = simReport{
-			Seed: seed, Crashes: w.crashes, Crashed: w.crashed, Freezes: w.freezes, Stops: w.stops, Brokers: w.brokers,
+		report = histories.Report{
+			Seed: asked.Seed, Crashes: w.crashes, Crashed: w.crashed, Freezes: w.freezes, Stops: w.stops, Brokers: w.brokers,
 			Events: w.events, Virtual: time.Since(began).Seconds(), Trace: fmt.Sprintf("%016x", w.hash), Finds: w.finds,
 		}
 	})
-	report.Real = time.Since(start).Seconds()
-	line, err := json.Marshal(report)
-	if err != nil {
+	if err := report.Print(os.Stdout); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Printf("%s%s\n", simReportPrefix, line)
 	for _, f := range report.Finds {
 		t.Error(f)
 	}
 }
 
-const simReportPrefix = "sim-report "
-
-func parseWeakness(list string) (w weakness) {
+// simWeakness switches the named protections off.
+func simWeakness(t *testing.T, list string) (w weakness) {
+	switches := map[string]*bool{
+		"": new(bool), "noGeneration": &w.noGeneration, "noFence": &w.noFence, "noStable": &w.noStable, "flushFirst": &w.flushFirst, "goOn": &w.goOn,
+	}
 	for name := range strings.SplitSeq(list, ",") {
-		switch name {
-		case "noGeneration":
-			w.noGeneration = true
-		case "noFence":
-			w.noFence = true
-		case "noStable":
-			w.noStable = true
-		case "flushFirst":
-			w.flushFirst = true
-		case "goOn":
-			w.goOn = true
+		if switches[name] == nil {
+			t.Fatalf("no protection is called %q", name)
 		}
+		*switches[name] = true
 	}
 	return w
 }

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/tidemark/tidemark/internal/sim"
+	"github.com/tidemark/tidemark/internal/sim/histories"
 )
 
 // simTotals is the state of one ID: what a lost and a doubled event cannot both leave alone.
@@ -67,18 +67,15 @@ type simPlan struct {
 	cluster     sim.Config
 }
 
-func newSimPlan(seed uint64, rng *rand.Rand) simPlan {
+func newSimPlan(asked histories.History, rng *rand.Rand) simPlan {
 	pick := func(ds ...time.Duration) time.Duration { return ds[rng.IntN(len(ds))] }
 	p := simPlan{
-		partitions: 1 + rng.Int32N(3), instances: 1 + rng.IntN(3), crashes: 40,
+		partitions: 1 + rng.Int32N(3), instances: 1 + rng.IntN(3), crashes: asked.Crashes,
 		session: pick(time.Second, time.Second, 2*time.Second, 6*time.Second), transaction: pick(2*time.Second, 10*time.Second),
 		between: pick(40*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond),
 		steps:   []int{8, 16, 40}[rng.IntN(3)], freezes: []float64{0, 0.2, 0.5}[rng.IntN(3)],
 		brokers: pick(3*time.Second, 15*time.Second, time.Hour),
-		cluster: sim.Config{Seed: seed, Brokers: 3, TransactionsV2: rng.IntN(3) > 0},
-	}
-	if n, err := strconv.Atoi(os.Getenv(simCrashesVar)); err == nil {
-		p.crashes = n
+		cluster: sim.Config{Seed: asked.Seed, Brokers: 3, TransactionsV2: rng.IntN(3) > 0},
 	}
 	p.life = p.session * time.Duration(5+rng.IntN(10))
 	f := &p.cluster.Faults
@@ -104,7 +101,6 @@ func (p *simPlan) favour(weak weakness) {
 // simWorld is one history: a model cluster, the instances of a job on it, and what must come of it.
 type simWorld struct {
 	t     *testing.T
-	seed  uint64
 	plan  simPlan
 	weak  weakness
 	dir   string
@@ -131,17 +127,20 @@ type simWorld struct {
 
 const simJob = "sim"
 
-func newSimWorld(t *testing.T, seed uint64, weak weakness) *simWorld {
+func newSimWorld(t *testing.T, asked histories.History) *simWorld {
 	w := &simWorld{
-		t: t, seed: seed, weak: weak, dir: t.TempDir(), names: Names{Job: simJob, Generation: 1}, input: simJob + "-in",
-		rng: rand.New(rand.NewPCG(seed, 0)), want: map[string]*simTotals{}, deliver: map[uint64]bool{}, crashes: map[string]int{},
+		t: t, weak: simWeakness(t, asked.Without), dir: t.TempDir(), names: Names{Job: simJob, Generation: 1}, input: simJob + "-in",
+		rng: rand.New(rand.NewPCG(asked.Seed, 0)), want: map[string]*simTotals{}, deliver: map[uint64]bool{}, crashes: map[string]int{},
 	}
-	w.plan = newSimPlan(seed, w.rng)
-	w.plan.favour(weak)
+	for _, step := range crashSteps {
+		w.crashes[step] = 0
+	}
+	w.plan = newSimPlan(asked, w.rng)
+	w.plan.favour(w.weak)
 	w.plan.cluster.Trace = w.trace
-	if path := os.Getenv(simTraceFile); path != "" {
+	if asked.Trace != "" {
 		var err error
-		if w.lines, err = os.Create(path); err != nil {
+		if w.lines, err = os.Create(asked.Trace); err != nil {
 			t.Fatal(err)
 		}
 	}

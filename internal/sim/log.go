@@ -131,7 +131,7 @@ func (c *Cluster) write(p *partition, txnID string, implicit bool, raw []byte) (
 			return offset, code
 		}
 	}
-	if transactional {
+	if transactional && !p.holds(b.ProducerID, b.ProducerEpoch) {
 		if code := c.joinTxn(txnID, b.ProducerID, b.ProducerEpoch, p, implicit); code != 0 {
 			return -1, code
 		}
@@ -145,12 +145,14 @@ func (c *Cluster) write(p *partition, txnID string, implicit bool, raw []byte) (
 }
 
 func (p *partition) begin(producer int64) {
-	for _, t := range p.open {
-		if t.producer == producer {
-			return
-		}
-	}
 	p.open = append(p.open, openTxn{producer, p.end})
+}
+
+// holds tells whether a producer's transaction is open here. Its later batches are then written without asking the
+// coordinator (Kafka 4: UnifiedLog.hasOngoingTransaction), so that those of a fenced producer still arrive until the marker does.
+func (p *partition) holds(producer int64, epoch int16) bool {
+	open := slices.ContainsFunc(p.open, func(t openTxn) bool { return t.producer == producer })
+	return open && p.producer(producer).epoch == epoch
 }
 
 // sequenced tells repetitions and gaps of an idempotent producer (Kafka: ProducerAppendInfo, ProducerStateEntry).

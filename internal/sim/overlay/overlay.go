@@ -1,7 +1,5 @@
-// Command overlay writes copies of the Go runtime's files in which chance and preemption can be seeded, and the file for
-// go build -overlay that puts them in place of the installed ones:
-//
-//	go run ./internal/sim/overlay DIR && go test -overlay DIR/overlay.json -tags simruntime ./eos -run Simulation
+// Package overlay makes a Go runtime whose chance and preemption can be seeded: copies of some of its files, for go build
+// -overlay to put in place of the installed ones. The tag simruntime tells package sim that it is built so.
 //
 // It changes, for goroutines in a testing/synctest bubble:
 //
@@ -16,8 +14,8 @@
 //   - no goroutine is taken off its processor because it ran for 10 ms or sat in a system call for 20 us, which the
 //     machine's load decides.
 //
-// It fails by name where the installed Go is not the one that it knows.
-package main
+// It fails by name where the installed Go is not one that it knows.
+package overlay
 
 import (
 	"encoding/json"
@@ -143,51 +141,38 @@ func simByAge(children map[canceler]uint64) func(yield func(canceler) bool) {
 	}, {"\ts.ticket = cheaprand() | 1\n", "\ts.ticket = simCheap() | 1\n"}},
 }
 
-func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: overlay DIR")
-		os.Exit(2)
-	}
-	if err := write(os.Args[1]); err != nil {
-		fmt.Fprintln(os.Stderr, "overlay:", err)
-		os.Exit(1)
-	}
-}
-
-// write makes dir's files anew.
-func write(dir string) error {
+// Write fills dir and answers the file that go build -overlay takes.
+func Write(dir string) (string, error) {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
-		return fmt.Errorf("ask go for its GOROOT: %w", err)
+		return "", fmt.Errorf("ask go for its GOROOT: %w", err)
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
+		return "", err
 	}
 	replace := map[string]string{}
 	for name, list := range edits {
 		from := filepath.Join(strings.TrimSpace(string(root)), "src", filepath.FromSlash(name))
 		source, err := os.ReadFile(from)
 		if err != nil {
-			return err
+			return "", err
 		}
 		text, err := apply(string(source), list)
 		if err != nil {
-			return fmt.Errorf("%s: %w", from, err)
+			return "", fmt.Errorf("%s: %w", from, err)
 		}
-		to := filepath.Join(dir, filepath.Base(name))
+		to := filepath.Join(dir, strings.ReplaceAll(name, "/", "_"))
 		if err := os.WriteFile(to, []byte(text), 0o600); err != nil {
-			return err
+			return "", err
 		}
 		replace[from] = to
 	}
 	list, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
-		return err
+		return "", err
 	}
-	return os.WriteFile(filepath.Join(dir, "overlay.json"), list, 0o600)
+	file := filepath.Join(dir, "overlay.json")
+	return file, os.WriteFile(file, list, 0o600)
 }
 
 func apply(text string, edits []edit) (string, error) {
@@ -197,7 +182,7 @@ func apply(text string, edits []edit) (string, error) {
 			continue
 		}
 		if !strings.Contains(text, e.old) {
-			return "", fmt.Errorf("%q does not occur: the overlay must be adapted to this version of Go", e.old)
+			return "", fmt.Errorf("%q does not occur: adapt internal/sim/overlay to this version of Go, or use one that it knows (GOTOOLCHAIN=go1.26.8)", e.old)
 		}
 		text = strings.ReplaceAll(text, e.old, e.new)
 	}
