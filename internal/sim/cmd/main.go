@@ -21,6 +21,7 @@ type options struct {
 	one     bool
 	crashes int
 	most    time.Duration
+	at      int
 }
 
 func main() {
@@ -29,6 +30,7 @@ func main() {
 	flag.Uint64Var(&o.history.Seed, "from", 1, "the first seed of many")
 	flag.IntVar(&o.crashes, "crashes", 2000, "so many crashes at least")
 	flag.DurationVar(&o.most, "for", 0, "begin no history after so long, whatever was reached (default no bound)")
+	flag.IntVar(&o.at, "parallel", 0, "histories at a time (default one for each processor, 4 at most)")
 	flag.StringVar(&o.history.Without, "without", "", "protections to switch off, by their names in eos, with commas between")
 	flag.StringVar(&o.history.Trace, "trace", "", "with -seed: the file for the trace (default a temporary one)")
 	flag.Parse()
@@ -53,6 +55,9 @@ func run(ctx context.Context, o options) error {
 	r, err := histories.Build(ctx, dir)
 	if err != nil {
 		return err
+	}
+	if o.at > 0 {
+		r.Parallel = o.at
 	}
 	if o.one {
 		return replay(ctx, r, o.history)

@@ -18,7 +18,10 @@ import (
 )
 
 // Runner runs histories.
-type Runner struct{ binary string }
+type Runner struct {
+	Parallel int // histories at a time; each may take a processor and up to 3 GiB, most take one
+	binary   string
+}
 
 // Build compiles the histories with a runtime that can be seeded. What it makes lies in dir, which exists.
 func Build(ctx context.Context, dir string) (*Runner, error) {
@@ -30,7 +33,7 @@ func Build(ctx context.Context, dir string) (*Runner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask go for the module's directory: %w", err)
 	}
-	r := &Runner{filepath.Join(dir, "histories.test")}
+	r := &Runner{Parallel: min(runtime.NumCPU(), 4), binary: filepath.Join(dir, "histories.test")}
 	// A history runs on one processor, and each of its goroutines until it waits: no race would show that is none in its trace.
 	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-race=false", "-vet=off", "-overlay", file, "-tags", "simruntime", "-o", r.binary, "./eos")
 	cmd.Dir = strings.TrimSpace(string(root))
@@ -71,7 +74,7 @@ func (r *Runner) Run(ctx context.Context, h History) (Report, error) {
 	return report, fmt.Errorf("seed %d ended without a report: %v\n%.8000s", h.Seed, err, out.Bytes())
 }
 
-// From lives through the histories of h's seed and those that follow it, one on each processor at a time, and tells of each as
+// From lives through the histories of h's seed and those that follow it, so many of them at a time, and tells of each as
 // it ends, until more says no or ctx is over. Those that have begun by then are told of too, so that no seed is left out below
 // the last one.
 func (r *Runner) From(ctx context.Context, h History, more func(Report) bool) error {
@@ -95,7 +98,7 @@ func (r *Runner) From(ctx context.Context, h History, more func(Report) bool) er
 		}
 	}
 	var running sync.WaitGroup
-	for range runtime.NumCPU() {
+	for range r.Parallel {
 		running.Go(func() {
 			for next, ok := begin(); ok; next, ok = begin() {
 				end(r.Run(context.WithoutCancel(ctx), next))
