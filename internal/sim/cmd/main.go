@@ -102,10 +102,12 @@ func many(ctx context.Context, r *histories.Runner, o options) error {
 		}
 		return len(sum.Finds) == 0 && sum.Crashed < o.crashes && (o.most == 0 || sum.Took < o.most)
 	})
+	if sum.Histories > 0 {
+		fmt.Printf("%sgo on with -from %d\n", &sum, sum.Last+1)
+	}
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%sgo on with -from %d\n", &sum, sum.Last+1)
 	if len(sum.Finds) > 0 {
 		first := o.history
 		first.Seed = sum.Wrong

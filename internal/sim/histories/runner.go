@@ -44,7 +44,7 @@ func Build(ctx context.Context, dir string) (*Runner, error) {
 }
 
 // historyMax is far more than one takes; a longer one hangs.
-const historyMax = 10 * time.Minute
+const historyMax = 5 * time.Minute
 
 // memoryDir is a file system in memory, where Linux has one.
 const memoryDir = "/dev/shm"
