@@ -37,8 +37,10 @@
 //
 // With the runtime of package overlay, a seed and one processor: every draw of the history, of the faults and of math/rand, the
 // order of maps, of select's cases and of goroutines that become ready, and time. One binary takes the same course for a seed, to
-// the last request, on any machine and under any load; TestSimulation_ASeedTakesTheSameCourseAgain compares hashes over all
-// requests and steps. Another binary (a changed source, another version of Go) may take another.
+// the last request, under any load; TestSimulation_ASeedTakesTheSameCourseAgain compares hashes over all requests and steps.
+// Another binary (a changed source, another version of Go) may take another, and so does one whose local state lies on another
+// kind of file system: Go copies files in other ways there, and what that takes of memory moves addresses, by which maps are
+// ordered. Histories lie in /dev/shm where there is one.
 //
 // Not deterministic are a history that needs more than 3 GiB, where the garbage collector sets in, and what file systems answer,
 // in so far as they fail.
