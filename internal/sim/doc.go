@@ -21,6 +21,10 @@
 //     leaders differ and fail each on its own.
 //   - No compaction, no retention, no quotas, no full disks, no expired offsets or producers. Nothing in a commit depends on
 //     these; what does has tests on a real Kafka (docs/guarantees.md).
+//   - Every broker knows at once who holds a role, and one that lost it answers no more for it. In Kafka one that is cut off from
+//     the others may go on for seconds to answer reads from a log that is too short. The table and the group's offsets must agree in
+//     the number of their last commit: a table that is behind is waited for, offsets that are behind stop the job. That both
+//     their leaders are behind, and equally, is modelled nowhere.
 //   - One clock for all. The unit compares no clock with another's.
 //   - A coordinator that moves while markers are being written goes on where it was; in Kafka the new one begins them again.
 //     A marker is written to the same end either way.
