@@ -10,7 +10,8 @@ import (
 
 // WaitCaughtUp returns once the group, in all its members, has committed every record of the input that
 // was deliverable when it was called, and then every record of the loop that these were re-keyed to.
-// "Deliverable" leaves out markers and aborted records at the tail, at which no consumer ever arrives.
+// "Deliverable" leaves out markers and aborted records at the tail, at which no consumer ever arrives. What these commits
+// wrote can be read then, too.
 // It waits for this member's first session too: before that nothing has checked the offsets, rules and topics.
 func (u *Unit) WaitCaughtUp(ctx context.Context) error {
 	select {
@@ -29,6 +30,12 @@ func (u *Unit) WaitCaughtUp(ctx context.Context) error {
 			return err
 		}
 		if err := u.waitCommitted(ctx, topic, targets); err != nil {
+			return err
+		}
+	}
+	// Who reads next what these commits wrote is to find it.
+	for _, topic := range []string{u.cfg.Names.Table(), u.cfg.Names.Flags(), u.cfg.Names.DeadLetters()} {
+		if err := u.waitStable(ctx, topic); err != nil {
 			return err
 		}
 	}

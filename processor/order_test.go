@@ -30,13 +30,17 @@ func (s *said) Write(b []byte) (int, error) {
 	return s.buf.Write(b)
 }
 
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String()
+}
+
 // waitFor waits for a line with all the words.
 func (s *said) waitFor(t *testing.T, words ...string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		s.mu.Lock()
-		text := s.buf.String()
-		s.mu.Unlock()
+		text := s.String()
 		for line := range strings.SplitSeq(text, "\n") {
 			all := true
 			for _, word := range words {
@@ -95,12 +99,12 @@ func TestProcessor_WaitsForBrokersAndInputAndOutlivesAnOutage(t *testing.T) {
 	<-away.C
 	mustStartNode(t, cluster, node)
 	write(50)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if st := j.table()["id"]; st != nil && st.Count >= uint64(want) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not all events were counted after the outage: %+v", j.table()["id"])
+			t.Fatalf("not all events were counted after the outage: %+v\n%s", j.table()["id"], log)
 		}
 	}
 	r.stop()

@@ -184,11 +184,23 @@ func (p *pass) tell(ctx context.Context, c *commit) error {
 	for err == nil && len(full) > 0 {
 		if !all || !p.await(ctx) {
 			p.release(full)
-			return nil
+			break
 		}
 		full, all, err = p.tellOnce(c)
 	}
+	p.told(c)
 	return err
+}
+
+// told ends the reading of a partition with the commit that its feed stands behind. Nothing more may come of a quiet one, and a
+// member that has to wait for another partition would wait for this pass.
+func (p *pass) told(c *commit) {
+	h := p.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c.end.next >= h.feeds[c.asOf.Partition].at.next {
+		p.arrive(c.asOf.Partition)
+	}
 }
 
 // tellOnce gives the members whose queues are full, and whether all are.

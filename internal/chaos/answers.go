@@ -119,6 +119,8 @@ func (a *asker) askOne(ctx context.Context, asked time.Time, id string) error {
 		State stateJSON
 		AsOf  asOfJSON `json:"as_of"`
 		Age   *string
+
+		Details []struct{ Debug asOfJSON } // of an ID that is not found
 	}
 	status, err := a.get(ctx, "/v1/ids/"+url.PathEscape(id), &body)
 	if err != nil {
@@ -126,7 +128,10 @@ func (a *asker) askOne(ctx context.Context, asked time.Time, id string) error {
 	}
 	body.AsOf.Age = body.Age
 	if status == http.StatusNotFound {
-		body.State = stateJSON{ID: id}
+		if len(body.Details) != 1 {
+			return fmt.Errorf("ID %s is not found as of no place", id)
+		}
+		body.State, body.AsOf = stateJSON{ID: id}, body.Details[0].Debug
 	}
 	return a.keep(asked, id, &body.State, &body.AsOf)
 }

@@ -145,9 +145,7 @@ func (r *run) keep() error {
 				r.report.Rebalances = max(r.report.Rebalances, n)
 			}
 		}
-		for _, m := range lostReply.FindAllSubmatch(log, -1) {
-			r.report.RepliesLost[string(m[1])]++
-		}
+		countLost(log, r.report.RepliesLost)
 		r.report.Obeyed += bytes.Count(log, []byte("msg="+obeying))
 		r.report.Refused += len(refusedCommit.FindAll(log, -1))
 	}
@@ -156,6 +154,40 @@ func (r *run) keep() error {
 		return nil
 	}
 	return os.WriteFile(filepath.Join(r.cfg.Dir, "wrong"), []byte(strings.Join(r.report.Blames, "\n")+"\n"), 0o644)
+}
+
+// countLost counts the lost replies that a processor's log tells of.
+func countLost(log []byte, lost map[string]int) {
+	for _, m := range lostReply.FindAllSubmatch(log, -1) {
+		lost[string(m[1])]++
+	}
+}
+
+// awaitLost has events produced until enough replies were lost; how many that takes hangs on the machine. It gives up where none is
+// lost for a while, and the report tells.
+func (r *run) awaitLost(ctx context.Context) error {
+	before, since := 0, time.Now()
+	for r.cfg.RepliesLostMin > 0 {
+		lost := map[string]int{}
+		for _, s := range r.slots {
+			log, err := os.ReadFile(s.log)
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+			countLost(log, lost)
+		}
+		n := sum(lost)
+		if n > before {
+			before, since = n, time.Now()
+		}
+		if n >= r.cfg.RepliesLostMin || time.Since(since) > drainWithin {
+			return nil
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // createTopics creates the input, and what stock Goka does not create by itself.
@@ -230,6 +262,9 @@ func (r *run) faultsUnderLoad(ctx context.Context, p *producer) error {
 	injected := make(chan error, 1)
 	go func() {
 		err := r.inject(ctx)
+		if err == nil {
+			err = r.awaitLost(ctx)
+		}
 		r.faulted.Store(true)
 		if err != nil {
 			stop()
