@@ -16,7 +16,7 @@ FAILOVER := $(DEFAULTS) -brokers 3 -views 2 -views-within 5s -only "broker kille
 	-only "broker killed: transaction coordinator" -only "broker killed: controller" -faults 4 -apart 61s -events 100000
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE bench build chaos chaos-long clean failover generate help kafka lint lost-replies model mutants quick takeover test tools zombies
+.PHONY: FORCE bench build chaos chaos-long clean failover generate help kafka lint lost-replies model mutants quick sim sim-long takeover test tools zombies
 
 bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minute
 	go run ./bench $(ARGS)
@@ -49,8 +49,8 @@ kafka: ## run a real Kafka on 127.0.0.1:9092 until Ctrl-C; ARGS="-port N -dir DI
 
 lint: $(GOFUMPT) $(STATICCHECK) $(PLUGINS) ## formatting, vet, staticcheck, import arrows, lengths, generated files
 	@bad=$$($(GOFUMPT) -l .) && test -z "$$bad" || { echo "not formatted (gofumpt -w): $$bad"; exit 1; }
-	go vet ./...
-	$(STATICCHECK) ./...
+	go vet ./... && go vet -tags simruntime ./eos ./internal/sim
+	$(STATICCHECK) ./... && $(STATICCHECK) -tags simruntime ./eos ./internal/sim
 	go test ./internal/layout
 	go run ./internal/protogen -check
 
@@ -65,6 +65,12 @@ mutants: ## wrong versions of the core, each of which the tests must catch, 20 m
 
 quick: ## the tests that need no Java, without the race detector; names what it left out
 	go run ./internal/testreport -short $(PACKAGES)
+
+sim: ## simulated crashes of the unit of work, 2000 of them; ARGS="-seed N" runs one history again and keeps its trace
+	go run ./internal/sim/cmd $(ARGS)
+
+sim-long: ## 100,000 simulated crashes, about 25 minutes; ARGS="-for 8m" for a part, which says with which -from to go on
+	go run ./internal/sim/cmd -crashes 100000 $(ARGS)
 
 takeover: bin/chaos ## 50 takeovers after kill -9 at default settings, then processors that join, leave and restart; about 10 minutes
 	bin/chaos $(DEFAULTS) -processors 3 -only "kill -9" -within any=10s -faults 50 -every 1s -events 100000 $(ARGS)

@@ -101,7 +101,7 @@ func (u *Unit) disk(id int32, tableID [16]byte) (*ownedDisk, error) {
 	disk, err := OpenDisk(dir, DiskID{
 		TableID: tableID, Topic: u.cfg.Names.Table(), Partition: id,
 		Generation: u.cfg.Names.Generation, Digest: u.cfg.Digest, Layout: "processor",
-	}, u.cfg.LocalStateMaxAge, now(), DiskWriteBuffer(diskBufferBytes), DiskCache(diskBufferBytes), DiskStorage(u.cfg.Storage))
+	}, u.cfg.LocalStateMaxAge, now(), DiskWriteBuffer(u.cfg.diskBufferBytes), DiskCache(u.cfg.diskBufferBytes), DiskStorage(u.cfg.Storage))
 	if err != nil {
 		return nil, fmt.Errorf("local state of partition %d: %w", id, err)
 	}

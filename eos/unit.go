@@ -71,8 +71,9 @@ type Config struct {
 	// Storage, if set, is put around the files of the local state; tests make them fail and slow.
 	Storage func(storage.Storage) storage.Storage
 
-	topicsEvery time.Duration // how often a session looks whether its topics are still the same (default 10 s)
-	weak        weakness
+	topicsEvery     time.Duration // how often a session looks whether its topics are still the same (default 10 s)
+	diskBufferBytes int           // a partition's memtable, and its block cache (default 16 MiB)
+	weak            weakness
 }
 
 // weakness switches protections off, for the tests that show what each is for. No other code can.
@@ -111,6 +112,9 @@ func (c *Config) setDefaults() {
 	set(&c.TransactionTimeout, 10*time.Second)
 	set(&c.LocalStateMaxAge, 24*time.Hour)
 	set(&c.topicsEvery, 10*time.Second)
+	if c.diskBufferBytes == 0 {
+		c.diskBufferBytes = diskBufferBytes
+	}
 	if c.PendingBytesMax == 0 {
 		c.PendingBytesMax = 64 << 20
 	}
