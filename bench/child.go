@@ -46,6 +46,7 @@ type report struct {
 	LastNs  int64             `json:"last_ns,omitempty"` // when the last of them was
 	Samples map[int32][]visit `json:"samples,omitempty"`
 	GetNs   int64             `json:"get_ns,omitempty"` // of a request to the view, the median
+	Steps   steps             `json:"steps,omitzero"`   // of the commits
 	Err     string            `json:"err,omitempty"`
 }
 

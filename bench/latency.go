@@ -30,6 +30,7 @@ type delays struct {
 	scheduled50, scheduled99, acked50, acked99 time.Duration
 	ack50, ack99                               time.Duration // scheduled until acknowledged: the producer's own part
 	get50                                      time.Duration // a request for an ID to the view, afterwards; 0 where it has no HTTP
+	steps                                      steps         // of Tidemark's commits
 }
 
 // pair is a processor and a view beside it.
@@ -77,7 +78,8 @@ func (b *bench) latencyRun(ctx context.Context, p pair, rate int) (d delays, err
 		return d, err
 	}
 	defer func() {
-		_, stopped := proc.stop()
+		end, stopped := proc.stop()
+		d.steps = end.Steps
 		err = errors.Join(err, stopped)
 	}()
 	if _, err := proc.ready(ctx, time.Minute); err != nil {
@@ -218,6 +220,14 @@ func (b *bench) printLatency(rate int, all map[string][]delays) {
 			of(func(d *delays) time.Duration { return d.scheduled50 }), of(func(d *delays) time.Duration { return d.scheduled99 }),
 			of(func(d *delays) time.Duration { return d.acked50 }), of(func(d *delays) time.Duration { return d.acked99 }),
 			of(func(d *delays) time.Duration { return d.ack50 }), of(func(d *delays) time.Duration { return d.get50 }))
+		seconds := func(pick func(*steps) float64) float64 {
+			return of(func(d *delays) time.Duration { return time.Duration(pick(&d.steps) * float64(time.Second)) })
+		}
+		if p.name == ours {
+			b.logf("%-27s cut %.2f, send (offsets, then records) %.2f, end (EndTxn) %.2f, flush (LevelDB) %.2f", "  a commit, means",
+				seconds(func(s *steps) float64 { return s.Cut }), seconds(func(s *steps) float64 { return s.Send }),
+				seconds(func(s *steps) float64 { return s.End }), seconds(func(s *steps) float64 { return s.Flush }))
+		}
 	}
 	b.logf("")
 }

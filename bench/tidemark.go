@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/tidemark/tidemark/eos"
 	"github.com/tidemark/tidemark/processor"
 	"github.com/tidemark/tidemark/rules"
@@ -54,10 +55,11 @@ func runTidemark(ctx context.Context, t *task, ready func(report)) (report, erro
 	if err != nil {
 		return report{}, err
 	}
+	registry := prometheus.NewRegistry()
 	proc, err := processor.New(processor.Config{
 		Rules: set, Kafka: &eos.Kafka{Brokers: t.Brokers, ClientID: "bench-tidemark"},
 		StateDir: filepath.Join(t.Dir, "tidemark"), Instance: t.Job + "-1",
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Metrics: registry, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		return report{}, err
@@ -74,8 +76,41 @@ func runTidemark(ctx context.Context, t *task, ready func(report)) (report, erro
 	case err = <-done:
 		return report{}, errors.Join(errors.New("the processor ended by itself"), err)
 	case <-ctx.Done():
-		return report{}, <-done
+		err = <-done
 	}
+	var end report
+	if err == nil {
+		end.Steps, err = commitSteps(registry)
+	}
+	return end, err
+}
+
+// steps are the means of what a commit consists of.
+type steps struct {
+	Cut   float64 `json:"cut"` // seconds, as the others
+	Send  float64 `json:"send"`
+	End   float64 `json:"end"`
+	Flush float64 `json:"flush"`
+}
+
+// commitSteps reads the processor's own metrics.
+func commitSteps(registry prometheus.Gatherer) (s steps, err error) {
+	families, err := registry.Gather()
+	if err != nil {
+		return s, err
+	}
+	into := map[string]*float64{"cut": &s.Cut, "send": &s.Send, "end": &s.End, "flush": &s.Flush}
+	for _, f := range families {
+		if f.GetName() != "tidemark_commit_seconds" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if h := m.GetHistogram(); h.GetSampleCount() > 0 {
+				*into[m.GetLabel()[0].GetValue()] = h.GetSampleSum() / float64(h.GetSampleCount())
+			}
+		}
+	}
+	return s, nil
 }
 
 func running(status []eos.PartitionStatus) bool {
