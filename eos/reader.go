@@ -77,7 +77,7 @@ const (
 	// partitionBytes bounds one partition's part of an answer.
 	partitionBytes = 4 << 20
 	// missingMax is how long a topic may be missing: a broker that has just started does not know every topic at once.
-	missingMax = 5 * time.Second
+	missingMax = 15 * time.Second
 	// doubtsMax is how often in a row a partition may give an answer that makes no sense before it is believed.
 	doubtsMax = 4
 )
