@@ -157,7 +157,9 @@ func notEnded(ctx context.Context, err error) error {
 	return err
 }
 
-// settled waits, where the configuration says so, until every partition has seen a commit since the last mark.
+// settled waits, where the configuration says so, until every partition has seen a commit since the last mark, and the group
+// consists of the processes that run. One that is killed while it still joins costs the group a second session timeout; that
+// is a fault upon a fault, which runs without Settle have.
 func (r *run) settled(ctx context.Context) error {
 	for r.cfg.Settle {
 		r.mu.Lock()
@@ -166,7 +168,7 @@ func (r *run) settled(ctx context.Context) error {
 			all = all && (len(r.marks) == 0 || at.After(r.marks[len(r.marks)-1].at))
 		}
 		r.mu.Unlock()
-		if all {
+		if all && r.joined(ctx) {
 			return nil
 		}
 		if err := pause(ctx, pollEvery); err != nil {
@@ -174,6 +176,22 @@ func (r *run) settled(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// joined tells whether the members of the group are as many as the processes that run, and all have their partitions.
+func (r *run) joined(ctx context.Context) bool {
+	groups, err := kadm.NewClient(r.client).DescribeGroups(ctx, r.names.Group())
+	if err != nil {
+		return false
+	}
+	up := 0
+	for _, s := range r.slots {
+		if s.pid() != 0 {
+			up++
+		}
+	}
+	g := groups[r.names.Group()]
+	return g.Err == nil && g.State == "Stable" && len(g.Members) == up
 }
 
 // explain gives each gap to the fault that it followed.

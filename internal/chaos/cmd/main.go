@@ -59,7 +59,7 @@ func main() {
 	flag.IntVar(&cfg.IDs, "ids", cfg.IDs, "IDs")
 	flag.DurationVar(&cfg.Session, "session", cfg.Session, "session timeout of the consumer group")
 	flag.DurationVar(&cfg.Every, "every", cfg.Every, "mean time between two faults")
-	flag.BoolVar(&cfg.Settle, "settle", cfg.Settle, "let every partition commit again between two faults")
+	flag.BoolVar(&cfg.Settle, "settle", cfg.Settle, "let every partition commit again, and the group be whole, between two faults")
 	flag.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of events and faults")
 	flag.StringVar(&cfg.Dir, "dir", "", "for logs and local state (default a temporary one, which stays if the run fails)")
 	flag.Parse()
