@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // commitSteps and takeoverSteps are where the unit of work traces itself.
@@ -36,6 +35,7 @@ const atDisk = "disk"
 type orders struct {
 	path    string
 	log     *slog.Logger
+	resumed chan os.Signal // SIGCONT
 	armed   atomic.Pointer[string]
 	stopped atomic.Pointer[string] // the step of a commit at which it was stopped, until it is known what became of that
 }
@@ -43,6 +43,8 @@ type orders struct {
 func (o *orders) listen() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR1)
+	o.resumed = make(chan os.Signal, 1)
+	signal.Notify(o.resumed, syscall.SIGCONT)
 	o.read()
 	go func() {
 		for range signals {
@@ -77,11 +79,17 @@ func (o *orders) at(step string) {
 	if what == orderStop {
 		sig = syscall.SIGSTOP
 		o.stopped.Store(&step)
+		select {
+		case <-o.resumed: // of a stop before
+		default:
+		}
 	}
 	if err := syscall.Kill(os.Getpid(), sig); err != nil {
 		o.log.Error("obeying", "cause", err)
+		return
 	}
-	time.Sleep(20 * time.Millisecond) // the signal takes effect a little later than it is sent
+	// The signal takes effect a little later than it is sent, on a busy machine much later: the step ends when somebody resumes us.
+	<-o.resumed
 }
 
 // standing answers what is ordered to be done there.
