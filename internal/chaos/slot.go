@@ -112,7 +112,8 @@ func (s *slot) signal(sig syscall.Signal) error {
 	return nil
 }
 
-// end ends the process by the signal and returns when it is gone; after the patience it is killed, and that is an error. So is
+// end ends the process by the signal and returns when it is gone; after the patience it is killed with its stacks in the
+// log, and that is an error. So is
 // an exit code other than 0 after SIGTERM.
 func (s *slot) end(sig syscall.Signal, patience time.Duration) error {
 	s.mu.Lock()
@@ -130,7 +131,12 @@ func (s *slot) end(sig syscall.Signal, patience time.Duration) error {
 	select {
 	case <-l.ended:
 	case <-timer.C:
-		err := s.signal(syscall.SIGKILL)
+		err := s.signal(syscall.SIGQUIT) // the log gets the stacks
+		select {
+		case <-l.ended:
+		case <-time.After(orderWithin):
+		}
+		err = errors.Join(err, s.signal(syscall.SIGKILL))
 		<-l.ended
 		return errors.Join(fmt.Errorf("%s did not end within %v of %v", s.task.Instance, patience, sig), err)
 	}
