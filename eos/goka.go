@@ -45,7 +45,9 @@ func (u *Unit) Options() []goka.ProcessorOption {
 const claimRecordsMax = 64
 
 func (u *Unit) saramaConfig() (*sarama.Config, error) {
-	cfg, err := u.cfg.Kafka.Sarama()
+	kafka := *u.cfg.Kafka
+	kafka.Dial = u.links.Dial
+	cfg, err := kafka.Sarama()
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,12 @@ func (u *Unit) newGroup(brokers []string, groupID, _ string) (sarama.ConsumerGro
 func (g *group) Consume(ctx context.Context, topics []string, handler sarama.ConsumerGroupHandler) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// What a silent broker is not told by then, the session timeout has told it.
+	context.AfterFunc(ctx, func() {
+		if !g.unit.cfg.weak.noCut {
+			time.AfterFunc(g.unit.cfg.SessionTimeout, g.unit.links.cut)
+		}
+	})
 	drained := make(chan struct{})
 	go func() { // sarama blocks on unread errors
 		defer close(drained)

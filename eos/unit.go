@@ -85,6 +85,7 @@ type weakness struct {
 	flushFirst   bool // LevelDB is written before EndTxn
 	noSlot       bool // a live instance of the same name is not looked for at the start
 	goOn         bool // a session goes on after a commit of unknown outcome
+	noCut        bool // a stop waits for every answer
 }
 
 // StartFrom says where a job without recorded positions begins in its input.
@@ -169,6 +170,7 @@ type Unit struct {
 	cfg     Config
 	log     *slog.Logger
 	admin   *admin
+	links   *links // of everything of sarama's
 	batches batchRegistry
 	opened  opened
 
@@ -186,7 +188,7 @@ func New(cfg Config) (*Unit, error) {
 		return nil, err
 	}
 	boundInflation(cfg.InflatedBytesMax)
-	u := &Unit{cfg: cfg, log: cfg.Logger, disks: map[int32]*ownedDisk{}}
+	u := &Unit{cfg: cfg, log: cfg.Logger, links: newLinks(cfg.Kafka.Dial), disks: map[int32]*ownedDisk{}}
 	if _, err := u.saramaConfig(); err != nil { // under Goka it would be met at every start again
 		return nil, fmt.Errorf("eos: %w", err)
 	}
