@@ -90,8 +90,8 @@ tools:
 bin/chaos: FORCE
 	go build -o $@ ./internal/chaos/cmd
 
-zombies: bin/chaos ## 200 and more commits sent after a successor's Setup, none of which may be accepted; about 6 minutes
-	bin/chaos -only "zombie commit" -session 1200ms -processors 4 -partitions 8 -zombies-min 200 -faults 330 -every 600ms $(ARGS)
+zombies: bin/chaos ## 200 and more commits sent after a successor's Setup, none of which may be accepted; about 8 minutes
+	bin/chaos -only "zombie commit" -session 1200ms -processors 4 -partitions 8 -zombies-min 200 -faults 450 -every 600ms $(ARGS)
 
 $(GOFUMPT):
 	GOBIN=$(CURDIR)/bin go install mvdan.cc/gofumpt@$(@:bin/gofumpt-%=%) && mv bin/gofumpt $@

@@ -9,8 +9,12 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
 
-// slowness is what one access to a slow disk takes: a disk that is busy with something else.
-const slowness = 20 * time.Millisecond
+const (
+	// slowness is what one access to a slow disk takes, one that is busy with something else: a read, a sync, a new file, or
+	// slowBytes of what is written, for the system gathers writes.
+	slowness  = 20 * time.Millisecond
+	slowBytes = 64 << 10
+)
 
 // disk is the storage of the local state on a disk that is full or slow while the orders say so. Of a write to a full disk a
 // part succeeds, as it does in truth.
@@ -20,14 +24,18 @@ type disk struct {
 }
 
 func (d disk) trouble() error {
-	what, ok := d.orders.standing(atDisk)
-	switch {
-	case ok && what == orderFull:
+	if d.full() {
 		return syscall.ENOSPC
-	case ok && what == orderSlow:
+	}
+	if what, ok := d.orders.standing(atDisk); ok && what == orderSlow {
 		time.Sleep(slowness)
 	}
 	return nil
+}
+
+func (d disk) full() bool {
+	what, ok := d.orders.standing(atDisk)
+	return ok && what == orderFull
 }
 
 func (d disk) SetMeta(fd storage.FileDesc) error {
@@ -45,7 +53,7 @@ func (d disk) Create(fd storage.FileDesc) (storage.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return diskWriter{w, d}, nil
+	return &diskWriter{Writer: w, disk: d}, nil
 }
 
 func (d disk) Open(fd storage.FileDesc) (storage.Reader, error) {
@@ -58,10 +66,15 @@ func (d disk) Open(fd storage.FileDesc) (storage.Reader, error) {
 
 type diskWriter struct {
 	storage.Writer
-	disk disk
+	disk     disk
+	gathered int // bytes that the system holds; LevelDB writes a file from one goroutine at a time
 }
 
-func (w diskWriter) Write(p []byte) (int, error) {
+func (w *diskWriter) Write(p []byte) (int, error) {
+	if w.gathered += len(p); w.gathered < slowBytes && !w.disk.full() {
+		return w.Writer.Write(p)
+	}
+	w.gathered = 0
 	if err := w.disk.trouble(); err != nil {
 		n, _ := w.Writer.Write(p[:len(p)/2])
 		return n, err
@@ -69,7 +82,7 @@ func (w diskWriter) Write(p []byte) (int, error) {
 	return w.Writer.Write(p)
 }
 
-func (w diskWriter) Sync() error {
+func (w *diskWriter) Sync() error {
 	if err := w.disk.trouble(); err != nil {
 		return err
 	}
