@@ -118,7 +118,7 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	if e.list, e.lines = [][]byte{body}, []int32{1}; media == mediaEvents {
 		e.list, e.lines = lines(body)
-	} else if len(bytes.TrimSpace(body)) == 0 {
+	} else if blank(body) {
 		e.list = nil
 	}
 	return reply(w)(v.produce(r.Context(), e))
@@ -136,7 +136,7 @@ func lines(body []byte) (list [][]byte, numbers []int32) {
 	number := int32(0)
 	for line := range bytes.SplitSeq(body, []byte("\n")) {
 		number++
-		if line = bytes.TrimSuffix(line, []byte("\r")); len(bytes.TrimSpace(line)) == 0 {
+		if line = bytes.TrimSuffix(line, []byte("\r")); blank(line) {
 			continue
 		}
 		list, numbers = append(list, line), append(numbers, number)
@@ -146,6 +146,9 @@ func lines(body []byte) (list [][]byte, numbers []int32) {
 	}
 	return list, numbers
 }
+
+// blank tells whether there is nothing but what JSON takes for space.
+func blank(text []byte) bool { return len(bytes.Trim(text, " \t\r\n")) == 0 }
 
 // admitted is a body whose bytes the producer takes into account as they come: who has sent nothing yet takes no room.
 type admitted struct {
@@ -185,6 +188,7 @@ func (v *View) admit(rpc http.Handler) http.Handler {
 				in.ahead = requestBytesMax // what it inflates to is not known before
 			}
 		}
+		r = r.WithContext(r.Context()) // the server looks at its own request's body for what is left of it
 		r.Body = rpcBody{in}
 		rpc.ServeHTTP(w, r)
 	})
