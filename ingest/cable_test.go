@@ -42,6 +42,13 @@ func (c *cable) dial(ctx context.Context, network, address string) (net.Conn, er
 	return cc, nil
 }
 
+// set has answered asked for each answer.
+func (c *cable) set(answered func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answered = answered
+}
+
 // hold keeps what brokers say from arriving, until release.
 func (c *cable) hold() {
 	c.mu.Lock()

@@ -40,6 +40,14 @@ type Config struct {
 
 	Metrics prometheus.Registerer // nil: none
 	Logger  *slog.Logger          // nil: none
+
+	lookEvery time.Duration // how often the input topic is looked up (default 10 s)
+	weak      weakness
+}
+
+// weakness switches a protection off, for the test that shows what it is for. No other code can.
+type weakness struct {
+	plain bool // the producer is not idempotent
 }
 
 func (c *Config) fill() {
@@ -48,6 +56,9 @@ func (c *Config) fill() {
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
+	}
+	if c.lookEvery == 0 {
+		c.lookEvery = 10 * time.Second
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

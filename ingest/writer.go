@@ -38,8 +38,7 @@ func (w *writer) past() past { return past{w.sent.Load(), w.lost.Load()} }
 
 func newWriter(cfg *Config, topic string, id [16]byte, bytesMax int32) (*writer, error) {
 	w := &writer{topic: topic, topicID: id, bytesMax: bytesMax}
-	var err error
-	w.client, err = kgo.NewClient(cfg.Kafka.Franz(
+	options := []kgo.Opt{
 		kgo.DefaultProduceTopic(topic),
 		kgo.WithHooks(hooks{w}),
 		kgo.ProducerBatchMaxBytes(bytesMax),
@@ -48,8 +47,13 @@ func newWriter(cfg *Config, topic string, id [16]byte, bytesMax int32) (*writer,
 		// The client gives an event up only while it can say that it is not written, so a little before its caller is answered.
 		kgo.RecordDeliveryTimeout(max(cfg.Timeout*3/4, time.Second)),
 		// What callers have on its way is bounded by Admit; the client must never make one of them wait.
-		kgo.MaxBufferedRecords(1<<30),
-	)...)
+		kgo.MaxBufferedRecords(1 << 30),
+	}
+	if cfg.weak.plain {
+		options = append(options, kgo.DisableIdempotentWrite())
+	}
+	var err error
+	w.client, err = kgo.NewClient(cfg.Kafka.Franz(options...)...)
 	return w, err
 }
 
@@ -130,7 +134,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 	}()
 	adm := kadm.NewClient(cl)
 	for {
-		wait := lookEvery
+		wait := i.cfg.lookEvery
 		if err := i.look(ctx, adm); err != nil && ctx.Err() == nil {
 			wait = lookAgain
 			i.block(err.Error())
@@ -143,15 +147,15 @@ func (i *Ingest) Run(ctx context.Context) error {
 	}
 }
 
-// How often the input topic is looked up, and how soon again after a failure.
+// How long it may take to look the input topic up, and how soon it is done again after a failure.
 const (
-	lookEvery = 10 * time.Second
-	lookAgain = 500 * time.Millisecond
+	lookWithin = 10 * time.Second
+	lookAgain  = 500 * time.Millisecond
 )
 
 // look gives the writer its place, or another one its. A writer that is there stays where the topic cannot be looked up.
 func (i *Ingest) look(ctx context.Context, adm *kadm.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, lookEvery)
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
 	found, err := adm.ListTopics(ctx, i.topic)
 	if err == nil && !found.Has(i.topic) {
