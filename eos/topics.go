@@ -409,7 +409,7 @@ func (p *TopicPlan) ACLs() []ACL {
 	}
 	acls := []ACL{
 		topic(p.Input, "run, verify", "Read", "Describe", "DescribeConfigs"),
-		topic(p.Input, "produce", "Write", "Describe"),
+		topic(p.Input, "produce, view --ingest", "Write", "Describe", "DescribeConfigs"),
 		topic(p.Input, "view", "Describe"),
 		topic(p.Names.Table(), "run", "Read", "Write", "Describe", "DescribeConfigs"),
 		topic(p.Names.Table(), "view, get, list, dump, verify", "Read", "Describe"),

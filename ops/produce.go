@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -71,13 +70,11 @@ const (
 
 // producing is one Produce under way.
 type producing struct {
-	cfg     *ProduceConfig
-	cl      *kgo.Client
-	applier *rules.Applier
-	topic   string
-	key     *codecs.EventDecoder
-	keyOut  []codecs.Value
-	line    int64 // over all inputs, from 0
+	cfg    *ProduceConfig
+	cl     *kgo.Client
+	reader *rules.Reader
+	topic  string
+	line   int64 // over all inputs, from 0
 
 	mu     sync.Mutex // guards what follows
 	report ProduceReport
@@ -88,11 +85,8 @@ type producing struct {
 // ID lives. Memory is bounded. Lines that the job would refuse are named and left out, and the others go on. It returns
 // once everything is acknowledged; its error says that some are not, and the report what is.
 func Produce(ctx context.Context, cfg ProduceConfig, inputs []ProduceInput) (*ProduceReport, error) {
-	p := &producing{cfg: &cfg, topic: cfg.Rules.Job().Input.Topic, applier: cfg.Rules.NewApplier()}
+	p := &producing{cfg: &cfg, topic: cfg.Rules.Job().Input.Topic, reader: cfg.Rules.NewReader(cfg.Key)}
 	p.report.Last = map[int32]int64{}
-	if len(cfg.Key) > 0 {
-		p.key, p.keyOut = codecs.NewEventDecoder([]codecs.Path{cfg.Key}), make([]codecs.Value, 1)
-	}
 	if err := p.connect(ctx); err != nil {
 		return &p.report, err
 	}
@@ -125,7 +119,7 @@ func (p *producing) connect(ctx context.Context) error {
 	return err
 }
 
-// messageBytesMax is the topic's own limit of a batch, or Kafka's default where it may not be asked for.
+// messageBytesMax is the topic's own limit of a batch.
 func (p *producing) messageBytesMax(ctx context.Context) (int32, error) {
 	cl, err := kgo.NewClient(p.cfg.Kafka.Franz()...)
 	if err != nil {
@@ -146,19 +140,7 @@ func (p *producing) messageBytesMax(ctx context.Context) (int32, error) {
 	case err != nil:
 		return 0, fmt.Errorf("look up topic %s: %w", p.topic, err)
 	}
-	const standard = 1_000_012
-	configs, err := adm.DescribeTopicConfigs(ctx, p.topic)
-	if err != nil {
-		return standard, nil
-	}
-	for _, rc := range configs {
-		for _, c := range rc.Configs {
-			if n, err := strconv.ParseInt(c.MaybeValue(), 10, 32); c.Key == "max.message.bytes" && err == nil && n > 0 {
-				return int32(min(n, 64<<20)), nil
-			}
-		}
-	}
-	return standard, nil
+	return eos.MessageBytesMax(ctx, adm, p.topic), nil
 }
 
 func (p *producing) all(ctx context.Context, inputs []ProduceInput) error {
@@ -218,9 +200,9 @@ func (p *producing) one(ctx context.Context, name string, number int64, line []b
 	}
 	now := time.Now()
 	rec := rules.Record{Topic: p.topic, TimestampMs: now.UnixMilli(), Value: bytes.Clone(line)}
-	id, refusal := p.read(&rec)
+	id, refusal := p.reader.Read(&rec)
 	if refusal == nil && p.cfg.EventTime {
-		if now = time.UnixMilli(p.applier.TimeMs()); now.UnixMilli() < 0 {
+		if now = time.UnixMilli(p.reader.TimeMs()); now.UnixMilli() < 0 {
 			refusal = &rules.Refusal{Reason: rules.ReasonTime, Detail: "a record's timestamp cannot lie before 1970; leave --event-time out"}
 		}
 	}
@@ -242,28 +224,6 @@ func (p *producing) one(ctx context.Context, name string, number int64, line []b
 	p.line++
 	p.cl.Produce(ctx, r, func(r *kgo.Record, err error) { p.done(name, number, at, r, err) })
 	return nil
-}
-
-// read finds the line's ID as the job will.
-func (p *producing) read(rec *rules.Record) (string, *rules.Refusal) {
-	if p.key != nil {
-		if err := p.key.Decode(rec.Value, p.keyOut); err != nil {
-			return "", refusalOf(err)
-		}
-		if p.keyOut[0].Kind != codecs.String {
-			return "", &rules.Refusal{Reason: rules.ReasonID, Detail: "the event has no text at " + strings.Join(p.cfg.Key, ".")}
-		}
-		rec.Key = []byte(p.keyOut[0].Str)
-	}
-	return p.applier.Read(rec)
-}
-
-// refusalOf is the refusal of an event that cannot be decoded, as the job words it.
-func refusalOf(err error) *rules.Refusal {
-	if event := (*codecs.EventError)(nil); errors.As(err, &event) {
-		return &rules.Refusal{Reason: event.Reason, Detail: event.Detail}
-	}
-	return &rules.Refusal{Reason: codecs.ReasonJSON, Detail: err.Error()}
 }
 
 func (p *producing) done(name string, number, at int64, r *kgo.Record, err error) {

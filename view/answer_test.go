@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -37,6 +38,9 @@ func TestAnswer_BothEncodingsAreOfTheMessageInViewProto(t *testing.T) {
 		}, &pb.BatchGetResponse{}},
 		"List":       {page, &pb.ListResponse{}},
 		"ListByFlag": {page, &pb.ListByFlagResponse{}},
+		"Produce": {func(t *rapid.T) answer {
+			return &producedAnswer{results: rapid.SliceOfN(produced, 0, 4).Draw(t, "results"), lines: []int32{1, 3, 4, 1000}}
+		}, &pb.ProduceResponse{}},
 		"Freshness": {func(t *rapid.T) answer {
 			a := freshness.Draw(t, "as of")
 			return (*asDetail)(&a)
@@ -65,6 +69,16 @@ func TestAnswer_BothEncodingsAreOfTheMessageInViewProto(t *testing.T) {
 		}))
 	}
 }
+
+var produced = rapid.Custom(func(t *rapid.T) Produced {
+	if rapid.Bool().Draw(t, "acknowledged") {
+		return Produced{Token: rapid.StringMatching(`[0-9]@[0-9]{1,3}`).Draw(t, "token")}
+	}
+	return Produced{
+		Code:   rapid.SampledFrom([]connect.Code{connect.CodeInvalidArgument, connect.CodeAborted, connect.CodeUnavailable, connect.CodeUnknown}).Draw(t, "code"),
+		Reason: rapid.StringMatching(`[a-z_]{0,8}`).Draw(t, "reason"), Message: rapid.String().Draw(t, "message"),
+	}
+})
 
 // asDetail is a Freshness by itself.
 type asDetail AsOf

@@ -47,15 +47,17 @@ var outcomes = map[connect.Code]int{
 	connect.CodeResourceExhausted:  http.StatusTooManyRequests,
 	connect.CodeUnavailable:        http.StatusServiceUnavailable,
 	connect.CodeDeadlineExceeded:   http.StatusGatewayTimeout,
+	connect.CodeUnknown:            http.StatusGatewayTimeout,
 	connect.CodeCanceled:           499, // nobody hears it
 	connect.CodeInternal:           http.StatusInternalServerError,
 }
 
 // failure is an error as it is sent: one shape, whatever the transport.
 type failure struct {
-	code    connect.Code
-	message string
-	asOf    *AsOf // the only kind of details
+	code     connect.Code
+	message  string
+	asOf     *AsOf           // as of when, among the details
+	produced *producedAnswer // what became of each event, among the details
 }
 
 func (f *failure) Error() string { return f.message }
@@ -102,6 +104,11 @@ func (f *failure) appendJSON(dst []byte) []byte {
 		dst = append(dst, `{"type":"tidemark.v1.Freshness","value":"`...)
 		dst = base64.RawStdEncoding.AppendEncode(dst, f.asOf.appendProto(nil, true))
 		dst = append(f.asOf.appendJSON(append(dst, `","debug":`...), true), '}')
+	}
+	if f.produced != nil {
+		dst = append(dst, `{"type":"tidemark.v1.ProduceResponse","value":"`...)
+		dst = base64.RawStdEncoding.AppendEncode(dst, f.produced.appendProto(nil))
+		dst = append(f.produced.appendJSON(append(dst, `","debug":`...)), '}')
 	}
 	return append(dst, `]}`...)
 }

@@ -23,6 +23,7 @@ import (
 //	POST /v1/ids:batchGet       states in the order asked
 //	GET /v1/ids                 states in byte order of the ID: prefix, limit, page_token
 //	GET /v1/flags/{flag}/ids    states that bear a flag: limit, page_token
+//	POST /v1/events             events into the job's input: one, or one a line (partial)
 //	GET /v1/status              how the view stands
 //	GET /healthz, /readyz       it lives; it is complete
 //	GET /openapi.json, /        what this is, for programs and for people
@@ -36,6 +37,7 @@ func (v *View) Handler() http.Handler {
 		"/v1/ids":          get(v.serveList),
 		"/v1/ids:batchGet": method(v.serveBatch, http.MethodPost),
 		"/v1/watch":        get(v.serveWatch),
+		"/v1/events":       method(v.serveEvents, http.MethodPost),
 		"/v1/status":       get(v.serveStatus),
 		"/healthz":         get(serveHealth),
 		"/readyz":          get(v.serveReady),
@@ -290,4 +292,19 @@ func (q params) limit() (*int32, error) {
 	}
 	limit := int32(n)
 	return &limit, nil
+}
+
+// bool reads a switch; it is off where it is absent.
+func (q params) bool(name string) (bool, error) {
+	switch given := q.Get(name); given {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	case "":
+		if !q.Has(name) {
+			return false, nil
+		}
+	}
+	return false, &Invalid{fmt.Sprintf("%s is true or false, got %s", name, strconv.QuoteToASCII(q.Get(name)))}
 }

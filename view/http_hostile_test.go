@@ -20,6 +20,7 @@ func FuzzHandler(f *testing.F) {
 	w := mustTable(f, embedded(f), 2)
 	w.begin()
 	w.commit(change{"a", 1, 3}, change{"b/c", 2, 101}, change{"..", 3, 105}, change{"nul\x00", 4, 1})
+	w.producer = &scripted{results: []Produced{{Token: "0@1"}}}
 	r := w.view(f.TempDir()).ready()
 	_, body, _ := r.getRaw("/v1/ids?limit=1")
 	var page struct {
@@ -41,6 +42,11 @@ func FuzzHandler(f *testing.F) {
 	for _, method := range []string{"HEAD", "POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "get", "G\u00c9T"} {
 		f.Add(method, "/v1/ids/a", "Content-Type", "application/grpc", "{}")
 		f.Add(method, "/v1//ids", "Content-Length", "5", "hello")
+	}
+	for _, media := range []string{"application/json", "application/x-ndjson", "application/x-ndjson; charset=\"", "text/plain", ""} {
+		for _, target := range []string{"/v1/events", "/v1/events?partial=true", "/v1/events?partial", "/v1/events/"} {
+			f.Add("POST", target, "Content-Type", media, "{}\n\r\n{\"id\":\"\xff\"}\n")
+		}
 	}
 	for header, value := range map[string]string{
 		"If-None-Match": `*, W/"1-1", ",`, "Accept": "text/html", "Accept-Encoding": "gzip;q=0,br", "Range": "bytes=0-1", "Transfer-Encoding": "chunked",

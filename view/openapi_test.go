@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	pb "github.com/tidemark/tidemark/proto/tidemark/v1"
@@ -90,6 +91,8 @@ func (o *openapi) hasNoOther(seen map[string]bool) {
 
 func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
 	w := mustTable(t, embedded(t), 2)
+	producer := &scripted{}
+	w.producer = producer
 	r := w.view(t.TempDir())
 	doc := mustOpenAPI(t)
 	foreign := w.inputID
@@ -145,6 +148,21 @@ func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
 	ask(post, "POST", post, fmt.Sprintf(`{"ids":["a"],"at_least":"%d@9","wait":"0s"}`, p), 504)
 	ask("/v1/status", "GET", "/v1/status", "", 200)
 	ask("/v1/status", "GET", "/v1/status?x=1", "", 400)
+	for status, result := range map[int]Produced{
+		200: {Token: "0@1"}, 400: {Code: connect.CodeInvalidArgument, Reason: "json"}, 429: {},
+		503: {Code: connect.CodeUnavailable}, 504: {Code: connect.CodeUnknown},
+	} {
+		producer.results, producer.full = []Produced{result}, status == 429
+		ask("/v1/events", "POST", "/v1/events", `{"id":"a"}`, status, "Content-Type", "application/json")
+		if status == 200 {
+			ask("/v1/events", "POST", "/v1/events", `{"id":"a"}`, status, "Content-Type", "application/x-ndjson")
+		}
+	}
+	takes := r.url
+	w.producer = nil
+	r.url = w.view(t.TempDir()).url
+	ask("/v1/events", "POST", "/v1/events", `{"id":"a"}`, 405, "Content-Type", "application/json")
+	r.url = takes
 	ask("/readyz", "GET", "/readyz", "", 200)
 	ask("/healthz", "GET", "/healthz", "", 200)
 	doc.hasNoOther(seen)

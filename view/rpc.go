@@ -33,6 +33,9 @@ func (v *View) rpc() http.Handler {
 	}
 	path, rest := tidemarkv1connect.NewViewHandler(tidemarkv1connect.UnimplementedViewHandler{})
 	mux.Handle(path, rest)
+	if v.cfg.Producer != nil {
+		mux.Handle(tidemarkv1connect.ViewProduceProcedure, v.admit(unaryHandler(tidemarkv1connect.ViewProduceProcedure, "Produce", v.produceRPC, options...)))
+	}
 	unary(mux, tidemarkv1connect.ViewGetProcedure, "Get", v.one, options)
 	unary(mux, tidemarkv1connect.ViewBatchGetProcedure, "BatchGet", v.batch, options)
 	unary(mux, tidemarkv1connect.ViewListProcedure, "List", v.list, options)
@@ -51,13 +54,18 @@ func (v *View) rpc() http.Handler {
 
 // unary serves one method that reads.
 func unary[Req, Res any](mux *http.ServeMux, procedure string, name protoreflect.Name, do func(context.Context, *Req) (*Res, error), options []connect.HandlerOption) {
-	mux.Handle(procedure, connect.NewUnaryHandlerSimple(procedure, func(ctx context.Context, req *Req) (*Res, error) {
+	mux.Handle(procedure, unaryHandler(procedure, name, do, connect.WithIdempotency(connect.IdempotencyNoSideEffects), connect.WithHandlerOptions(options...)))
+}
+
+// unaryHandler is one method with one answer.
+func unaryHandler[Req, Res any](procedure string, name protoreflect.Name, do func(context.Context, *Req) (*Res, error), options ...connect.HandlerOption) http.Handler {
+	return connect.NewUnaryHandlerSimple(procedure, func(ctx context.Context, req *Req) (*Res, error) {
 		res, err := do(ctx, req)
 		if err != nil {
 			return nil, connectError(err)
 		}
 		return res, nil
-	}, connect.WithSchema(schemaOf(name)), connect.WithIdempotency(connect.IdempotencyNoSideEffects), connect.WithHandlerOptions(options...)))
+	}, connect.WithSchema(schemaOf(name)), connect.WithHandlerOptions(options...))
 }
 
 func schemaOf(method protoreflect.Name) protoreflect.MethodDescriptor {
@@ -71,17 +79,29 @@ func connectError(err error) *connect.Error {
 	if f.code == connect.CodeUnavailable || f.code == connect.CodeResourceExhausted {
 		out.Meta().Set("Retry-After", strconv.Itoa(retryAfter))
 	}
-	if f.asOf == nil {
-		return out
+	if f.asOf != nil {
+		addDetail(out, &pb.Freshness{}, f.asOf.appendProto(nil, true))
 	}
-	fresh := &pb.Freshness{}
-	if err := proto.Unmarshal(f.asOf.appendProto(nil, true), fresh); err != nil {
-		panic(err) // it was written a line before
-	}
-	if detail, err := connect.NewErrorDetail(fresh); err == nil {
-		out.AddDetail(detail)
+	if f.produced != nil {
+		addDetail(out, &pb.ProduceResponse{}, f.produced.appendProto(nil))
 	}
 	return out
+}
+
+// detailBytesMax is the largest detail of an error: gRPC sends them in a trailer, of which some clients take 8 KiB in all.
+const detailBytesMax = 4 << 10
+
+// addDetail adds a message to an error, if it is not too large.
+func addDetail(err *connect.Error, m proto.Message, written []byte) {
+	if len(written) > detailBytesMax {
+		return
+	}
+	if err := proto.Unmarshal(written, m); err != nil {
+		panic(err) // it was written a line before
+	}
+	if detail, fault := connect.NewErrorDetail(m); fault == nil {
+		err.AddDetail(detail)
+	}
 }
 
 // protoCodec is Protobuf's encoding: answers write themselves.

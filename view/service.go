@@ -34,7 +34,7 @@ func (v *View) one(ctx context.Context, req *pb.GetRequest) (*oneAnswer, error) 
 	a := &oneAnswer{schema: v.cfg.Schema, id: req.Id}
 	a.asOf, err = v.Get(ctx, req.Id, read, &a.state)
 	if errors.Is(err, ErrNotFound) {
-		return nil, &failure{connect.CodeNotFound, fmt.Sprintf("no event of ID %s was counted", strconv.QuoteToASCII(req.Id)), &a.asOf}
+		return nil, &failure{code: connect.CodeNotFound, message: fmt.Sprintf("no event of ID %s was counted", strconv.QuoteToASCII(req.Id)), asOf: &a.asOf}
 	} else if err != nil {
 		return nil, err
 	}

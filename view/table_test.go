@@ -32,6 +32,7 @@ type table struct {
 	records     map[int32]uint64 // of the table, by partition, as the last commit counts them
 	truth       *history.Truth
 	next        map[int32][2]int64 // of input and loop, as the last commit covers them
+	producer    Producer           // of the views that are made from now on
 }
 
 func embedded(t testing.TB) []string {
@@ -218,7 +219,7 @@ func (w *table) view(dir string) *running {
 func (w *table) viewWith(dir string, watch WatchConfig) *running {
 	w.t.Helper()
 	v, err := New(Config{
-		Kafka: w.kafka, Names: w.names, Input: w.schema.InputTopic, Schema: w.schema, Dir: dir, ProbeInterval: 5 * time.Millisecond, Watch: watch,
+		Kafka: w.kafka, Names: w.names, Input: w.schema.InputTopic, Schema: w.schema, Dir: dir, ProbeInterval: 5 * time.Millisecond, Watch: watch, Producer: w.producer,
 	})
 	if err != nil {
 		w.t.Fatalf("new view: %v", err)

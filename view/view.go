@@ -42,6 +42,8 @@ type Config struct {
 
 	Watch WatchConfig
 
+	Producer Producer // takes events; nil: the view takes none
+
 	Metrics prometheus.Registerer // nil: none
 	Logger  *slog.Logger          // nil: none
 }

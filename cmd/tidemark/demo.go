@@ -148,7 +148,7 @@ func (d *demo) run() (err error) {
 	}); err != nil {
 		return err
 	}
-	if d.view, err = newView(d.conn, filepath.Join(d.dir, "view"), d.registry, d.log); err != nil {
+	if d.view, err = view.New(viewConfig(d.conn, filepath.Join(d.dir, "view"), d.registry, d.log)); err != nil {
 		return err
 	}
 	actors := []func(context.Context) error{d.proc.Run, d.view.Run, d.tell}

@@ -30,6 +30,7 @@ type runCmd struct {
 	Insecure      bool   `help:"Let --listen and --view take an address that other machines can reach, without TLS and without asking who they are."`
 	InflatedMib   int32  `name:"inflated-mib" placeholder:"N" help:"The most that one compressed record batch of the input may inflate to, in MiB (128). One that is larger stops the process."`
 	Replication   int16  `placeholder:"N" help:"Replicas of the topics that are created. Default: as many as the input topic has."`
+	ingestFlags
 }
 
 func (*runCmd) Help() string {
@@ -88,6 +89,9 @@ func (r *running) run() error {
 		Rules: r.conn.rules, Kafka: r.conn.kafka, StateDir: c.State, Instance: c.Instance, Replication: c.Replication,
 		UntilCaughtUp: c.UntilCaughtUp, Metrics: registry, Logger: r.log,
 	}
+	if c.Ingest && c.View == "" {
+		return usagef("--ingest is for the view in this process: say --view HOST:PORT too")
+	}
 	if c.InflatedMib < 0 || c.InflatedMib > 2047 {
 		return usagef("--inflated-mib %d: want 1 to 2047", c.InflatedMib)
 	}
@@ -127,12 +131,12 @@ func (r *running) servers(registry *prometheus.Registry) (actors []func(context.
 		if err != nil {
 			return nil, err
 		}
-		v, err := newView(r.conn, r.viewDir(r.conn), registry, r.log)
+		more, v, err := c.open(r.conn, r.viewDir(r.conn), registry, r.log)
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 		r.log.Info("serving a view", "url", "http://"+l.Addr().String())
-		actors = append(actors, v.Run, serveView(v, l, registry))
+		actors = append(append(actors, more...), serveView(v, l, registry))
 	}
 	return actors, nil
 }

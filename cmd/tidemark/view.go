@@ -22,6 +22,7 @@ type viewCmd struct {
 	Listen   string `default:"${listen}" placeholder:"HOST:PORT" help:"Where to answer (${listen})."`
 	Insecure bool   `help:"Let --listen take an address that other machines can reach, without TLS and without asking who they are."`
 	State    string `placeholder:"DIR" help:"Directory of the local state. It may be deleted while nothing runs. Default: ./.tidemark/view/NAME."`
+	ingestFlags
 }
 
 func (*viewCmd) Help() string {
@@ -34,6 +35,7 @@ number may run. Every answer says as of which input position it is and how old; 
   curl http://127.0.0.1:8080/v1/status                     positions, lag, age
   curl 'http://127.0.0.1:8080/v1/ids/85.245.107.41?at_least=3@1042'   not before event 1042 of partition 3 is counted
   curl -N 'http://127.0.0.1:8080/v1/watch?flag=NAME'       every committed version of what bears the flag, as it comes
+  curl --json '{"id":"a","value":1}' http://127.0.0.1:8080/v1/events   with --ingest: writes an event, and answers the token to read after
   also / for people, /openapi.json, /healthz, /readyz and /metrics; gRPC has reflection and health`
 }
 
@@ -54,12 +56,12 @@ func (c *viewCmd) Run(a *app) (err error) {
 	}
 	log := a.logger(a.err)
 	registry := newRegistry()
-	v, err := newView(conn, dir, registry, log)
+	actors, v, err := c.open(conn, dir, registry, log)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
 	log.Info("view", "job", conn.job.Names.Job, "url", "http://"+l.Addr().String(), "state", dir, "brokers", conn.kafka.Brokers)
-	return together(a.ctx, v.Run, serveView(v, l, registry))
+	return together(a.ctx, append(actors, serveView(v, l, registry))...)
 }
 
 // viewDir is where the view of a job keeps its state by default.
@@ -67,11 +69,28 @@ func (a *app) viewDir(conn *connection) string {
 	return filepath.Join(a.dataDir(), "view", conn.job.Names.Job)
 }
 
-func newView(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger) (*view.View, error) {
-	return view.New(view.Config{
+// open makes the view of the flags, and gives what is to run for it.
+func (f *ingestFlags) open(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger) (actors []func(context.Context) error, v *view.View, err error) {
+	cfg := viewConfig(conn, dir, registry, log)
+	in, err := f.ingest(conn, registry, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	if in != nil {
+		cfg.Producer = in
+		actors = append(actors, in.Run)
+	}
+	if v, err = view.New(cfg); err != nil {
+		return nil, nil, err
+	}
+	return append(actors, v.Run), v, nil
+}
+
+func viewConfig(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger) view.Config {
+	return view.Config{
 		Kafka: conn.kafka, Names: conn.job.Names, Input: conn.job.Input, Schema: conn.job.Schema,
 		Dir: dir, Metrics: registry, Logger: log,
-	})
+	}
 }
 
 // serveView answers for a view, and with metrics.

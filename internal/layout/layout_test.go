@@ -20,6 +20,8 @@ var allowed = map[string][]string{
 	"processor":     {"rules", "eos", "codecs", "internal/wire"},
 	"view":          {"eos", "codecs", "internal/wire", "proto/tidemark/v1", "proto/tidemark/v1/tidemarkv1connect"},
 	"ops":           {"rules", "eos", "codecs", "internal/wire"},
+	// It implements what the view asks of a producer, and makes its tokens.
+	"ingest": {"view", "rules", "eos", "codecs", "internal/wire", "proto/tidemark/v1", "proto/tidemark/v1/tidemarkv1connect"},
 
 	"internal/history": {"eos", "codecs", "internal/wire"},
 }

@@ -13,7 +13,7 @@ import (
 // the answers.
 
 // unserved are operations that no view serves yet: a document must not promise them.
-var unserved = []string{"/v1/watch", "/v1/events"}
+var unserved = []string{"/v1/watch"}
 
 // refusals are the statuses of the errors that each operation can answer with, beside 500.
 var refusals = map[string][]string{
@@ -21,6 +21,7 @@ var refusals = map[string][]string{
 	"View_BatchGet":   {"400", "410", "503", "504"},
 	"View_List":       {"400", "410", "503", "504"},
 	"View_ListByFlag": {"400", "410", "503", "504"},
+	"View_Produce":    {"400", "405", "429", "503", "504"},
 	"View_Status":     {"400"},
 }
 
@@ -63,6 +64,7 @@ var nullable = map[string][]string{
 	"tidemark.v1.GetResponse": {"age", "table_age"}, "tidemark.v1.BatchGetResponse": {"age", "table_age"},
 	"tidemark.v1.ListResponse": {"age", "table_age"}, "tidemark.v1.ListByFlagResponse": {"age", "table_age"},
 	"tidemark.v1.StatusResponse": {"age", "table_age"}, "tidemark.v1.PartitionStatus": {"age", "table_age"},
+	"tidemark.v1.ProduceResult": {"error"},
 }
 
 // finish completes the document.
@@ -153,10 +155,13 @@ func finishOperation(operation object) {
 		response := object{"description": refusalTexts[status], "content": object{
 			"application/json": object{"schema": object{"$ref": "#/components/schemas/Error"}},
 		}}
-		if status == "503" {
+		if status == "503" || status == "429" {
 			response["headers"] = object{"Retry-After": object{"description": "Seconds.", "schema": object{"type": "integer"}}}
 		}
 		responses[status] = response
+	}
+	if operation["operationId"] == "View_Produce" {
+		finishProduce(operation)
 	}
 	if operation["operationId"] == "View_Get" {
 		etag := object{"ETag": object{"description": "Generation and version of the state.", "schema": object{"type": "string"}}}

@@ -1395,8 +1395,10 @@ func (x *Reset) GetReason() string {
 
 type ProduceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Events in the input's format, in order.
-	Events        [][]byte `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// Events in the input's format, in order: 1 to 10,000, of 1 MiB together.
+	Events [][]byte `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// Write what can be written though other events of the request cannot, and answer OK: each event's result tells.
+	Partial       bool `protobuf:"varint,2,opt,name=partial,proto3" json:"partial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1436,6 +1438,13 @@ func (x *ProduceRequest) GetEvents() [][]byte {
 		return x.Events
 	}
 	return nil
+}
+
+func (x *ProduceRequest) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
 }
 
 type ProduceResponse struct {
@@ -1486,9 +1495,9 @@ func (x *ProduceResponse) GetResults() []*ProduceResult {
 // ProduceResult has exactly one of token and error.
 type ProduceResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What at_least takes to see the event.
+	// What at_least takes to see the event. It was acknowledged.
 	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	// Why the event was not written.
+	// Why it was not.
 	Error         *ProduceError `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1538,11 +1547,17 @@ func (x *ProduceResult) GetError() *ProduceError {
 	return nil
 }
 
+// ProduceError says why an event was not acknowledged.
 type ProduceError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As the codes of errors.
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// invalid_argument: the job would refuse the event. aborted: it is good, but another event of the request is not. unavailable: Kafka
+	// did not take it; it may be sent again. unknown: it was sent, and no answer came; it may have been written, or be written yet.
+	Code    string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// Of invalid_argument: the reason as dead letters have it, or too_large.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Where the event stands, from 1 on: the line of the body, or over RPC its number.
+	Line          int32 `protobuf:"varint,4,opt,name=line,proto3" json:"line,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1589,6 +1604,20 @@ func (x *ProduceError) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *ProduceError) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ProduceError) GetLine() int32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
 }
 
 type StatusRequest struct {
@@ -2012,17 +2041,20 @@ const file_tidemark_v1_view_proto_rawDesc = "" +
 	"\x03age\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03age\x126\n" +
 	"\ttable_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\btableAge\"\x1f\n" +
 	"\x05Reset\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"(\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"B\n" +
 	"\x0eProduceRequest\x12\x16\n" +
-	"\x06events\x18\x01 \x03(\fR\x06events\"G\n" +
+	"\x06events\x18\x01 \x03(\fR\x06events\x12\x18\n" +
+	"\apartial\x18\x02 \x01(\bR\apartial\"G\n" +
 	"\x0fProduceResponse\x124\n" +
 	"\aresults\x18\x01 \x03(\v2\x1a.tidemark.v1.ProduceResultR\aresults\"V\n" +
 	"\rProduceResult\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12/\n" +
-	"\x05error\x18\x02 \x01(\v2\x19.tidemark.v1.ProduceErrorR\x05error\"<\n" +
+	"\x05error\x18\x02 \x01(\v2\x19.tidemark.v1.ProduceErrorR\x05error\"h\n" +
 	"\fProduceError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\x0f\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04line\x18\x04 \x01(\x05R\x04line\"\x0f\n" +
 	"\rStatusRequest\"\x81\x03\n" +
 	"\x0eStatusResponse\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +

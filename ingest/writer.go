@@ -1,0 +1,191 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemark/tidemark/codecs"
+	"github.com/tidemark/tidemark/eos"
+	"github.com/tidemark/tidemark/rules"
+	"github.com/tidemark/tidemark/view"
+)
+
+// writer is the producer for the input topic as it is now: a topic that is made again, or takes other sizes, gets another one.
+// So a token's topic is the one that was written to, or one that is no more.
+type writer struct {
+	client   *kgo.Client
+	topic    string
+	topicID  [16]byte
+	bytesMax int32 // of a record batch
+
+	// Produce requests of which a byte was sent, and those of which no answer came.
+	sent, lost atomic.Uint64
+}
+
+// past is what a writer has done up to a moment.
+type past struct{ sent, lost uint64 }
+
+func (w *writer) past() past { return past{w.sent.Load(), w.lost.Load()} }
+
+func newWriter(cfg *Config, topic string, id [16]byte, bytesMax int32) (*writer, error) {
+	w := &writer{topic: topic, topicID: id, bytesMax: bytesMax}
+	options := []kgo.Opt{
+		kgo.DefaultProduceTopic(topic),
+		kgo.WithHooks(hooks{w}),
+		kgo.ProducerBatchMaxBytes(bytesMax),
+		kgo.ProducerLinger(cfg.Linger),
+		kgo.ProduceRequestTimeout(max(cfg.Timeout/2, 100*time.Millisecond)),
+		// The client gives an event up only while it can say that it is not written, so a little before its caller is answered.
+		kgo.RecordDeliveryTimeout(max(cfg.Timeout*3/4, time.Second)),
+		// What callers have on its way is bounded by Admit; the client must never make one of them wait.
+		kgo.MaxBufferedRecords(1 << 30),
+	}
+	if cfg.weak.plain {
+		options = append(options, kgo.DisableIdempotentWrite())
+	}
+	var err error
+	w.client, err = kgo.NewClient(cfg.Kafka.Franz(options...)...)
+	return w, err
+}
+
+// hooks count for a writer. kgo calls them before it settles the records of the request.
+type hooks struct{ *writer }
+
+const produceKey = int16(kmsg.Produce)
+
+// OnBrokerWrite implements kgo.HookBrokerWrite.
+func (h hooks) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, bytes int, _, _ time.Duration, err error) {
+	if key != produceKey || bytes == 0 {
+		return
+	}
+	if h.sent.Add(1); err != nil {
+		h.lost.Add(1)
+	}
+}
+
+// OnBrokerRead implements kgo.HookBrokerRead.
+func (h hooks) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	if key == produceKey && err != nil {
+		h.lost.Add(1)
+	}
+}
+
+// fits refuses an event that is larger than the topic takes.
+func (w *writer) fits(id string, value []byte) *rules.Refusal {
+	const batch = 128 // what a batch has beside its records
+	if n := codecs.RecordBytes([]byte(id), value, nil) + batch; n > int(w.bytesMax) {
+		return &rules.Refusal{Reason: reasonTooLarge, Detail: fmt.Sprintf("a record of %d bytes; the input topic takes %d (max.message.bytes)", n, w.bytesMax)}
+	}
+	return nil
+}
+
+const reasonTooLarge = "too_large"
+
+// verdict says what an error of the client means for a record that was handed to it after before. It is not written where
+// nothing was sent since, or where the broker refused it and no answer was lost since. In all other cases an earlier try may have
+// arrived.
+func (w *writer) verdict(err error, before past) view.Produced {
+	now := w.past()
+	var refusal *kerr.Error
+	refused := errors.As(err, &refusal) && !refusal.Retriable && now.lost == before.lost
+	switch {
+	case errors.Is(err, kerr.MessageTooLarge) && refused:
+		return view.Produced{Code: connect.CodeInvalidArgument, Reason: reasonTooLarge, Message: "the input topic takes no record of that size (max.message.bytes)"}
+	case refused, now.sent == before.sent:
+		return view.Produced{Code: connect.CodeUnavailable, Message: "it was not written: " + err.Error()}
+	}
+	return view.Produced{Code: connect.CodeUnknown, Message: "it may have been written: " + err.Error()}
+}
+
+// closeWithin is how long what is on its way may take at the end.
+const closeWithin = 3 * time.Second
+
+// close ends the writer. What is not acknowledged by then is settled as not known.
+func (w *writer) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+	defer cancel()
+	_ = w.client.Flush(ctx) // what it leaves, Close settles
+	w.client.Close()
+}
+
+// Run looks the input topic up, makes the writer, and sees to it that it stays the right one, until ctx ends, which is no
+// error. Brokers that are away, and a topic that does not exist yet, are waited for. What is on its way at the end has some
+// seconds left.
+func (i *Ingest) Run(ctx context.Context) error {
+	cl, err := kgo.NewClient(i.cfg.Kafka.Franz()...)
+	if err != nil {
+		return fmt.Errorf("ingest: %w", err)
+	}
+	defer cl.Close()
+	defer func() {
+		i.block("it has stopped")
+		if w := i.writer.Swap(nil); w != nil {
+			w.close(ctx)
+		}
+	}()
+	adm := kadm.NewClient(cl)
+	for {
+		wait := i.cfg.lookEvery
+		if err := i.look(ctx, adm); err != nil && ctx.Err() == nil {
+			wait = lookAgain
+			i.block(err.Error())
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// How long it may take to look the input topic up, and how soon it is done again after a failure.
+const (
+	lookWithin = 10 * time.Second
+	lookAgain  = 500 * time.Millisecond
+)
+
+// look gives the writer its place, or another one its. A writer that is there stays where the topic cannot be looked up.
+func (i *Ingest) look(ctx context.Context, adm *kadm.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	found, err := adm.ListTopics(ctx, i.topic)
+	if err == nil && !found.Has(i.topic) {
+		err = kerr.UnknownTopicOrPartition
+	} else if err == nil {
+		err = found[i.topic].Err
+	}
+	if err != nil {
+		return fmt.Errorf("look up the input topic %s: %w", i.topic, err)
+	}
+	id, bytesMax := [16]byte(found[i.topic].ID), eos.MessageBytesMax(ctx, adm, i.topic)
+	old := i.writer.Load()
+	if old != nil && old.topicID == id && old.bytesMax == bytesMax {
+		return nil
+	}
+	w, err := newWriter(&i.cfg, i.topic, id, bytesMax)
+	if err != nil {
+		return err
+	}
+	i.writer.Store(w)
+	i.log.Info("taking events", "topic", i.topic, "bytes_max", bytesMax)
+	if old != nil {
+		old.close(ctx)
+	}
+	return nil
+}
+
+// block notes why there is no writer, and says it once.
+func (i *Ingest) block(why string) {
+	if old := i.trouble.Swap(&why); old != nil && *old != why {
+		i.log.Warn("no events can be taken", "cause", why)
+	}
+}
