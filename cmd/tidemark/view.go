@@ -70,7 +70,7 @@ func (a *app) viewDir(conn *connection) string {
 func newView(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger) (*view.View, error) {
 	return view.New(view.Config{
 		Kafka: conn.kafka, Names: conn.job.Names, Input: conn.job.Input, Schema: conn.job.Schema,
-		Dir: dir, Metrics: registry, Logger: log,
+		Dir: dir, Metrics: registry, Logger: log, Watch: view.WatchConfig{Horizon: conn.watchHorizon()},
 	})
 }
 
