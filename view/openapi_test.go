@@ -58,8 +58,39 @@ func (o *openapi) describes(path, method string, status int, contentType, body s
 		return nil
 	}
 	keys = append(keys, "content", contentType, "schema")
+	return o.validate(body, keys...)
+}
+
+// describesEvent tells why an event of a watch is none that the document has.
+func (o *openapi) describesEvent(e sseEvent) error {
+	return o.validate(e.data, "paths", "/v1/watch", "get", "responses", "200", "content", "text/event-stream", "x-events", e.event)
+}
+
+// describesWatch requires that a watch which has just begun, and one of a place that is gone, are told what the document has.
+func (o *openapi) describesWatch(w *table, r *running, watch *stream) {
+	w.commit(change{"a", 2, 2}, change{"b", 0, 0}, change{"c", 1, 101})
+	for _, event := range []string{"heartbeat", "change", "change", "change", "reset"} {
+		if event == "reset" {
+			watch.resp.Body.Close()
+			r.await("room for another watch", func() bool { return r.hub.watching.Load() == 0 })
+			foreign := r.hub.origin
+			foreign.tableID[0]++
+			watch = r.stream("/v1/watch", "Last-Event-ID", foreign.text(place{spots: make([]spot, w.partitions)}, -1, spot{}))
+		}
+		e := watch.next()
+		if err := o.describesEvent(e); e.event != event || err != nil {
+			o.t.Errorf("got %+v, want a %s as the document has it (%v)", e, event, err)
+		}
+	}
+	if e := (sseEvent{event: "change", data: `{"id":"a","state":null}`}); o.describesEvent(e) == nil {
+		o.t.Errorf("the document describes %+v too", e) // the control
+	}
+}
+
+// validate holds JSON against a schema in the document.
+func (o *openapi) validate(body string, keys ...string) error {
 	if o.at(keys...) == nil {
-		return fmt.Errorf("no content type %s with status %d", contentType, status)
+		return fmt.Errorf("the document has no %q", keys)
 	}
 	for i, key := range keys {
 		keys[i] = strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace(key)
@@ -90,7 +121,7 @@ func (o *openapi) hasNoOther(seen map[string]bool) {
 
 func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
 	w := mustTable(t, embedded(t), 2)
-	r := w.view(t.TempDir())
+	r := w.viewWith(t.TempDir(), WatchConfig{PerClientMax: 1})
 	doc := mustOpenAPI(t)
 	foreign := w.inputID
 	foreign[0] ^= 1
@@ -120,6 +151,7 @@ func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
 	ask("/v1/ids", "GET", "/v1/ids", "", 503)
 	ask("/v1/flags/{flag}/ids", "GET", "/v1/flags/big/ids", "", 503)
 	ask("/v1/ids:batchGet", "POST", "/v1/ids:batchGet", `{"ids":["a"]}`, 503)
+	ask("/v1/watch", "GET", "/v1/watch", "", 503)
 	w.begin()
 	r.ready()
 	ask(id, "GET", "/v1/ids/a", "", 404)
@@ -147,14 +179,24 @@ func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
 	ask("/v1/status", "GET", "/v1/status?x=1", "", 400)
 	ask("/readyz", "GET", "/readyz", "", 200)
 	ask("/healthz", "GET", "/healthz", "", 200)
+	ask("/v1/watch", "GET", "/v1/watch?id=a&flag=big", "", 400)
+	watch := r.stream("/v1/watch")
+	ask("/v1/watch", "GET", "/v1/watch", "", 429)
+	doc.describesWatch(w, r, watch)
+	seen["/v1/watch 200"] = true
 	doc.hasNoOther(seen)
-	var answer map[string]any // the control: what lacks a field is no answer
+	doc.refusesLess(id, text)
+}
+
+// refusesLess is the control: what lacks a field is no answer.
+func (o *openapi) refusesLess(path, text string) {
+	var answer map[string]any
 	if err := json.Unmarshal([]byte(text), &answer); err != nil {
-		t.Fatal(err)
+		o.t.Fatal(err)
 	}
 	delete(answer["state"].(map[string]any), "version")
 	less, err := json.Marshal(answer)
-	if err != nil || doc.describes(id, "GET", 200, "application/json", string(less)) == nil {
-		t.Errorf("the document describes %s too (%v)", less, err)
+	if err != nil || o.describes(path, "GET", 200, "application/json", string(less)) == nil {
+		o.t.Errorf("the document describes %s too (%v)", less, err)
 	}
 }

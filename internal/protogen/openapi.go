@@ -13,7 +13,7 @@ import (
 // the answers.
 
 // unserved are operations that no view serves yet: a document must not promise them.
-var unserved = []string{"/v1/watch", "/v1/events"}
+var unserved = []string{"/v1/events"}
 
 // refusals are the statuses of the errors that each operation can answer with, beside 500.
 var refusals = map[string][]string{
@@ -21,6 +21,7 @@ var refusals = map[string][]string{
 	"View_BatchGet":   {"400", "410", "503", "504"},
 	"View_List":       {"400", "410", "503", "504"},
 	"View_ListByFlag": {"400", "410", "503", "504"},
+	"View_Watch":      {"400", "429", "503"},
 	"View_Status":     {"400"},
 }
 
@@ -28,6 +29,7 @@ var refusalTexts = map[string]string{
 	"400": "The request is wrong; the message names what.",
 	"404": "No event of the ID was counted.",
 	"410": "The token is of a topic that is no more.",
+	"429": "A limit is reached.",
 	"500": "A fault of the view.",
 	"503": "Not ready, or older than max_age.",
 	"504": "The events of at_least were not covered in time; the details say how far it is.",
@@ -41,6 +43,8 @@ var (
 	parameter = map[string]object{
 		"id":       {"type": "string", "minLength": 1, "maxLength": 1024},
 		"flag":     {"type": "string", "minLength": 1},
+		"prefix":   {"type": "string", "maxLength": 1024},
+		"from":     {"type": "string", "pattern": `^(now|[A-Za-z0-9_-]{24,})?$`},
 		"limit":    {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
 		"at_least": {"type": "string", "pattern": `^(` + token + `(,` + token + `)*)?$`, "examples": []any{"3@1042"}},
 		"wait":     queryDuration,
@@ -60,6 +64,7 @@ const token = `[0-9]{1,10}@[0-9]{1,18}(\.[0-9]{1,9}\.[A-Za-z0-9_-]{22})?`
 // nullable are the fields that are null where the message is absent. All others are always there.
 var nullable = map[string][]string{
 	"tidemark.v1.AsOf": {"time"}, "tidemark.v1.Freshness": {"time", "age", "table_age"}, "tidemark.v1.Found": {"state"},
+	"tidemark.v1.Change": {"state"}, "tidemark.v1.Heartbeat": {"age", "table_age"},
 	"tidemark.v1.GetResponse": {"age", "table_age"}, "tidemark.v1.BatchGetResponse": {"age", "table_age"},
 	"tidemark.v1.ListResponse": {"age", "table_age"}, "tidemark.v1.ListByFlagResponse": {"age", "table_age"},
 	"tidemark.v1.StatusResponse": {"age", "table_age"}, "tidemark.v1.PartitionStatus": {"age", "table_age"},
@@ -153,12 +158,15 @@ func finishOperation(operation object) {
 		response := object{"description": refusalTexts[status], "content": object{
 			"application/json": object{"schema": object{"$ref": "#/components/schemas/Error"}},
 		}}
-		if status == "503" {
+		if status == "503" || status == "429" {
 			response["headers"] = object{"Retry-After": object{"description": "Seconds.", "schema": object{"type": "integer"}}}
 		}
 		responses[status] = response
 	}
-	if operation["operationId"] == "View_Get" {
+	switch operation["operationId"] {
+	case "View_Watch":
+		finishWatch(operation)
+	case "View_Get":
 		etag := object{"ETag": object{"description": "Generation and version of the state.", "schema": object{"type": "string"}}}
 		responses["200"].(object)["headers"] = etag
 		responses["304"] = object{"description": "The state is the one of If-None-Match.", "headers": etag}
