@@ -23,13 +23,11 @@ func TestWatch_IsBoundedByTheJobsHorizon(t *testing.T) {
 	longer.do("", "topics").wants(t, "topics of a longer horizon", exitDone, "min.compaction.lag.ms=7200000, not 10800000", "")
 	s.must(`{"id":"a"}`, "produce")
 	s.runUntilCaughtUp()
-	view := func(job string) string {
-		b := start(t, "view", "--job", job, "--brokers", strings.Join(s.brokers, ","), "--listen", "127.0.0.1:0", "--state", t.TempDir())
-		url := b.says(`url=(http://\S+)`)
-		fetch(t, url+"/readyz")
-		return url
-	}
-	far, near := view(s.job), view(horizon("1ms"))
+	shorter := &shell{t, horizon("1ms"), s.brokers}
+	_, far := s.view("127.0.0.1:0", t.TempDir())
+	_, near := shorter.view("127.0.0.1:0", t.TempDir())
+	fetch(t, far+"/readyz")
+	fetch(t, near+"/readyz")
 	place := firstEvent(t, far, "now", "heartbeat")["id"]
 	s.must(`{"id":"a"}`, "produce")
 	s.runUntilCaughtUp()
