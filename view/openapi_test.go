@@ -29,6 +29,7 @@ func mustOpenAPI(t testing.TB) *openapi {
 	}
 	o := &openapi{t, doc.(map[string]any), jsonschema.NewCompiler()}
 	o.compiler.DefaultDraft(jsonschema.Draft2020)
+	o.compiler.AssertContent() // of the data of events
 	if err := o.compiler.AddResource("openapi.json", doc); err != nil {
 		t.Fatal(err)
 	}
@@ -58,12 +59,34 @@ func (o *openapi) describes(path, method string, status int, contentType, body s
 		return nil
 	}
 	keys = append(keys, "content", contentType, "schema")
-	return o.validate(body, keys...)
+	if o.at(keys...) == nil {
+		return fmt.Errorf("no content type %s with status %d", contentType, status)
+	}
+	for i, key := range keys {
+		keys[i] = strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace(key)
+	}
+	schema, err := o.compiler.Compile("openapi.json#/" + strings.Join(keys, "/"))
+	if err != nil {
+		return err
+	}
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	return schema.Validate(value)
 }
 
-// describesEvent tells why an event of a watch is none that the document has.
+// describesEvent tells why an event of a watch is none that the document has: its schema is of each.
 func (o *openapi) describesEvent(e sseEvent) error {
-	return o.validate(e.data, "paths", "/v1/watch", "get", "responses", "200", "content", "text/event-stream", "x-events", e.event)
+	event := map[string]string{"event": e.event, "data": e.data}
+	if e.id != "" {
+		event["id"] = e.id
+	}
+	text, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	return o.describes("/v1/watch", "GET", 200, "text/event-stream", string(text))
 }
 
 // describesWatch requires that a watch which has just begun, and one of a place that is gone, are told what the document has.
@@ -82,28 +105,11 @@ func (o *openapi) describesWatch(w *table, r *running, watch *stream) {
 			o.t.Errorf("got %+v, want a %s as the document has it (%v)", e, event, err)
 		}
 	}
-	if e := (sseEvent{event: "change", data: `{"id":"a","state":null}`}); o.describesEvent(e) == nil {
-		o.t.Errorf("the document describes %+v too", e) // the control
+	for _, e := range []sseEvent{{"now", "change", `{"id":"a","state":null}`}, {"", "heartbeat", `{"age":null,"table_age":null}`}} {
+		if o.describesEvent(e) == nil {
+			o.t.Errorf("the document describes %+v too", e) // the control
+		}
 	}
-}
-
-// validate holds JSON against a schema in the document.
-func (o *openapi) validate(body string, keys ...string) error {
-	if o.at(keys...) == nil {
-		return fmt.Errorf("the document has no %q", keys)
-	}
-	for i, key := range keys {
-		keys[i] = strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace(key)
-	}
-	schema, err := o.compiler.Compile("openapi.json#/" + strings.Join(keys, "/"))
-	if err != nil {
-		return err
-	}
-	value, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
-	if err != nil {
-		return err
-	}
-	return schema.Validate(value)
 }
 
 // hasNoOther requires that whatever the document has was given. A fault of the view, 500, cannot be asked for.

@@ -44,7 +44,7 @@ var (
 		"id":       {"type": "string", "minLength": 1, "maxLength": 1024},
 		"flag":     {"type": "string", "minLength": 1},
 		"prefix":   {"type": "string", "maxLength": 1024},
-		"from":     {"type": "string", "pattern": `^(now|[A-Za-z0-9_-]{24,})?$`},
+		"from":     {"type": "string", "pattern": `^(` + place + `)?$`},
 		"limit":    {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
 		"at_least": {"type": "string", "pattern": `^(` + token + `(,` + token + `)*)?$`, "examples": []any{"3@1042"}},
 		"wait":     queryDuration,
@@ -58,6 +58,9 @@ var (
 		},
 	}
 )
+
+// place is where to go on watching.
+const place = `now|[A-Za-z0-9_-]{24,}`
 
 const token = `[0-9]{1,10}@[0-9]{1,18}(\.[0-9]{1,9}\.[A-Za-z0-9_-]{22})?`
 
