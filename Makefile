@@ -1,4 +1,4 @@
-# Go, a C compiler (for the race detector), Java 17 and Maven are all that is needed; the rest is fetched by go and mvn.
+# Go, a C compiler (for the race detector), Java 17, Maven and Chromium are all that is needed; the rest is fetched by go and mvn.
 # `make help` lists the targets.
 
 GOFUMPT     := bin/gofumpt-v0.12.0
@@ -16,7 +16,7 @@ FAILOVER := $(DEFAULTS) -brokers 3 -views 2 -views-within 5s -only "broker kille
 	-only "broker killed: transaction coordinator" -only "broker killed: controller" -faults 4 -apart 61s -events 100000
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE bench build chaos chaos-long clean failover generate help kafka lint lost-replies model mutants quick sim sim-long takeover test tools zombies
+.PHONY: FORCE bench build chaos chaos-long clean contract failover generate help kafka lint lost-replies model mutants quick sim sim-long stall takeover test tools watchers zombies
 
 bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minute
 	go run ./bench $(ARGS)
@@ -33,6 +33,9 @@ chaos-long: bin/chaos ## the same with 400 faults and 5,000,000 events, and stoc
 
 clean: ## remove what was built and fetched; .tidemark, which holds data, stays
 	rm -rf bin .cache
+
+contract: build bin/grpcurl ## schemathesis finds no answer outside the OpenAPI document, grpcurl works by reflection; needs python3; ARGS="--max-examples N"
+	internal/contract/check.sh $(ARGS)
 
 failover: bin/chaos ## a broker in each role killed, a minute apart: commit gaps, beside how long Kafka itself names the dead one; 10 minutes
 	bin/chaos $(FAILOVER) -within any=30s $(ARGS)
@@ -72,6 +75,9 @@ sim: ## simulated crashes of the unit of work, 2000 of them; ARGS="-seed N" runs
 sim-long: ## 100,000 simulated crashes, about 25 minutes; ARGS="-for 8m" for a part, which says with which -from to go on
 	go run ./internal/sim/cmd -crashes 100000 $(ARGS)
 
+stall: ## what watchers that take nothing cost the others: 10 % at most, on a quiet machine; 5 minutes
+	go run ./internal/watchers/cmd -stall 5 -watchers 500 -rate 500 -pad 800 -for 20s $(ARGS)
+
 takeover: bin/chaos ## 50 takeovers after kill -9 at default settings, then processors that join, leave and restart; about 10 minutes
 	bin/chaos $(DEFAULTS) -processors 3 -only "kill -9" -within any=10s -faults 50 -every 1s -events 100000 $(ARGS)
 	bin/chaos $(DEFAULTS) -processors 2 -processors-max 4 -only "one more processor" -only "one processor fewer" -only "clean restart" \
@@ -85,7 +91,12 @@ tools:
 	@missing() { echo "missing: $$1"; test -z "$$2" || exit 1; }; \
 	command -v cc >/dev/null || missing "a C compiler, for the race detector (Debian: apt-get install gcc libc6-dev)" stop; \
 	command -v java >/dev/null || missing "java 17 or later, for a real Kafka (Debian: apt-get install openjdk-17-jre-headless)" $(REQUIRE); \
-	command -v mvn >/dev/null || missing "mvn, to fetch Kafka's jars (Debian: apt-get install maven)" $(REQUIRE)
+	command -v mvn >/dev/null || missing "mvn, to fetch Kafka's jars (Debian: apt-get install maven)" $(REQUIRE); \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+		missing "chromium, to open the view's page (Debian: apt-get install chromium)" $(REQUIRE)
+
+watchers: ## 10,000 watchers of two views, which are killed again and again: each is told every version once and in order; 3 minutes
+	go run ./internal/watchers/cmd $(ARGS)
 
 bin/chaos: FORCE
 	go build -o $@ ./internal/chaos/cmd
@@ -103,5 +114,8 @@ $(STATICCHECK):
 $(PLUGINS) &: tools/go.mod tools/go.sum
 	go build -C tools -o ../bin/ google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go \
 		github.com/sudorandom/protoc-gen-connect-openapi
+
+bin/grpcurl: tools/go.mod tools/go.sum
+	go build -C tools -o ../bin/ github.com/fullstorydev/grpcurl/cmd/grpcurl
 
 FORCE:

@@ -19,7 +19,7 @@ var consoleHTML []byte
 // may hold.
 var consolePolicy = sync.OnceValue(func() string {
 	return "default-src 'none'; script-src " + digestOf("script") + "; style-src " + digestOf("style") +
-		"; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+		"; connect-src 'self'; img-src data:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
 })
 
 func digestOf(element string) string {

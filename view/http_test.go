@@ -91,20 +91,21 @@ func TestHTTP_RefusesByName(t *testing.T) {
 		t.Fatalf("got %s (%v), want a token", body, err)
 	}
 	for path, want := range map[string]string{
-		"/v1/ids/":                                   "400 1 to 1024 bytes",
-		"/v1/ids/%ff":                                "400 UTF-8",
-		"/v1/ids/" + strings.Repeat("x", 1025):       "400 1 to 1024 bytes",
-		"/v1/ids/a?max-age=1s":                       "400 unknown parameter",
-		"/v1/ids/a?max_age=soon":                     "400 max_age is a duration",
-		"/v1/ids/a?max_age=1s&max_age=2s":            "400 more than once",
-		"/v1/ids?limit=0":                            "400 limit is a number",
-		"/v1/ids?limit=1001":                         "400 limit is a number",
-		"/v1/ids?page_token=abc":                     "400 page_token",
-		"/v1/ids?prefix=x&page_token=" + page.Token:  "400 belongs to another list",
-		"/v1/flags/big/ids?page_token=" + page.Token: "400 belongs to another list",
-		"/v1/flags/none/ids":                         `400 no flag \"none\"`,
-		"/v1/ids/zzz":                                "404 no event of ID",
-		"/v2":                                        "404 no such path",
+		"/v1/ids/":                                    "400 1 to 1024 bytes",
+		"/v1/ids/%ff":                                 "400 UTF-8",
+		"/v1/ids/" + strings.Repeat("x", 1025):        "400 1 to 1024 bytes",
+		"/v1/ids/a?max-age=1s":                        "400 unknown parameter",
+		"/v1/ids/a?max_age=soon":                      "400 max_age is a duration",
+		"/v1/ids/a?max_age=1s&max_age=2s":             "400 more than once",
+		"/v1/ids?prefix=" + strings.Repeat("x", 1025): "400 1024 bytes",
+		"/v1/ids?limit=0":                             "400 limit is a number",
+		"/v1/ids?limit=1001":                          "400 limit is a number",
+		"/v1/ids?page_token=abc":                      "400 page_token",
+		"/v1/ids?prefix=x&page_token=" + page.Token:   "400 belongs to another list",
+		"/v1/flags/big/ids?page_token=" + page.Token:  "400 belongs to another list",
+		"/v1/flags/none/ids":                          `400 no flag \"none\"`,
+		"/v1/ids/zzz":                                 "404 no event of ID",
+		"/v2":                                         "404 no such path",
 	} {
 		code, body, header := r.get(path)
 		if got := fmt.Sprint(code, " ", body); !strings.HasPrefix(got, want[:3]) || !strings.Contains(got, want[4:]) || !json.Valid([]byte(body)) {

@@ -30,6 +30,7 @@ func mustOpenAPI(t testing.TB) *openapi {
 	}
 	o := &openapi{t, doc.(map[string]any), jsonschema.NewCompiler()}
 	o.compiler.DefaultDraft(jsonschema.Draft2020)
+	o.compiler.AssertContent() // of the data of events
 	if err := o.compiler.AddResource("openapi.json", doc); err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +77,42 @@ func (o *openapi) describes(path, method string, status int, contentType, body s
 	return schema.Validate(value)
 }
 
+// describesEvent tells why an event of a watch is none that the document has: its schema is of each.
+func (o *openapi) describesEvent(e sseEvent) error {
+	event := map[string]string{"event": e.event, "data": e.data}
+	if e.id != "" {
+		event["id"] = e.id
+	}
+	text, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	return o.describes("/v1/watch", "GET", 200, "text/event-stream", string(text))
+}
+
+// describesWatch requires that a watch which has just begun, and one of a place that is gone, are told what the document has.
+func (o *openapi) describesWatch(w *table, r *running, watch *stream) {
+	w.commit(change{"a", 2, 2}, change{"b", 0, 0}, change{"c", 1, 101})
+	for _, event := range []string{"heartbeat", "change", "change", "change", "reset"} {
+		if event == "reset" {
+			watch.resp.Body.Close()
+			r.await("room for another watch", func() bool { return r.hub.watching.Load() == 0 })
+			foreign := r.hub.origin
+			foreign.tableID[0]++
+			watch = r.stream("/v1/watch", "Last-Event-ID", foreign.text(place{spots: make([]spot, w.partitions)}, -1, spot{}))
+		}
+		e := watch.next()
+		if err := o.describesEvent(e); e.event != event || err != nil {
+			o.t.Errorf("got %+v, want a %s as the document has it (%v)", e, event, err)
+		}
+	}
+	for _, e := range []sseEvent{{"now", "change", `{"id":"a","state":null}`}, {"", "heartbeat", `{"age":null,"table_age":null}`}} {
+		if o.describesEvent(e) == nil {
+			o.t.Errorf("the document describes %+v too", e) // the control
+		}
+	}
+}
+
 // hasNoOther requires that whatever the document has was given. A fault of the view, 500, cannot be asked for.
 func (o *openapi) hasNoOther(seen map[string]bool) {
 	for path, operations := range o.at("paths").(map[string]any) {
@@ -93,7 +130,7 @@ func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
 	w := mustTable(t, embedded(t), 2)
 	producer := &scripted{}
 	w.producer = producer
-	r := w.view(t.TempDir())
+	r := w.viewWith(t.TempDir(), WatchConfig{PerClientMax: 1})
 	doc := mustOpenAPI(t)
 	foreign := w.inputID
 	foreign[0] ^= 1
@@ -123,6 +160,7 @@ func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
 	ask("/v1/ids", "GET", "/v1/ids", "", 503)
 	ask("/v1/flags/{flag}/ids", "GET", "/v1/flags/big/ids", "", 503)
 	ask("/v1/ids:batchGet", "POST", "/v1/ids:batchGet", `{"ids":["a"]}`, 503)
+	ask("/v1/watch", "GET", "/v1/watch", "", 503)
 	w.begin()
 	r.ready()
 	ask(id, "GET", "/v1/ids/a", "", 404)
@@ -165,14 +203,24 @@ func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
 	r.url = takes
 	ask("/readyz", "GET", "/readyz", "", 200)
 	ask("/healthz", "GET", "/healthz", "", 200)
+	ask("/v1/watch", "GET", "/v1/watch?id=a&flag=big", "", 400)
+	watch := r.stream("/v1/watch")
+	ask("/v1/watch", "GET", "/v1/watch", "", 429)
+	doc.describesWatch(w, r, watch)
+	seen["/v1/watch 200"] = true
 	doc.hasNoOther(seen)
-	var answer map[string]any // the control: what lacks a field is no answer
+	doc.refusesLess(id, text)
+}
+
+// refusesLess is the control: what lacks a field is no answer.
+func (o *openapi) refusesLess(path, text string) {
+	var answer map[string]any
 	if err := json.Unmarshal([]byte(text), &answer); err != nil {
-		t.Fatal(err)
+		o.t.Fatal(err)
 	}
 	delete(answer["state"].(map[string]any), "version")
 	less, err := json.Marshal(answer)
-	if err != nil || doc.describes(id, "GET", 200, "application/json", string(less)) == nil {
-		t.Errorf("the document describes %s too (%v)", less, err)
+	if err != nil || o.describes(path, "GET", 200, "application/json", string(less)) == nil {
+		o.t.Errorf("the document describes %s too (%v)", less, err)
 	}
 }

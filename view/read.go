@@ -188,6 +188,14 @@ func checkID(id string) error {
 	return nil
 }
 
+// checkPrefix refuses what no ID can begin with because of its length.
+func checkPrefix(prefix string) error {
+	if len(prefix) > idBytesMax {
+		return &Invalid{fmt.Sprintf("a prefix is at most %d bytes long, as IDs are", idBytesMax)}
+	}
+	return nil
+}
+
 // unreadable turns a failed read into an answer. Damage is being repaired by the follower, which sees it too.
 func (p *partition) unreadable(err error) error {
 	return &Unavailable{fmt.Sprintf("partition %d cannot be read: %v", p.number, err)}

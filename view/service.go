@@ -58,6 +58,9 @@ func (v *View) list(ctx context.Context, req *pb.ListRequest) (*pageAnswer, erro
 	if err != nil {
 		return nil, err
 	}
+	if err := checkPrefix(req.Prefix); err != nil {
+		return nil, err
+	}
 	return v.page(ctx, pageToken{Prefix: req.Prefix}, req.PageToken, req.Limit, read)
 }
 

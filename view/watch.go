@@ -182,9 +182,7 @@ func (v *View) subjectOf(q *WatchRequest) (subjectKey, error) {
 	case withID:
 		return key, checkID(q.ID)
 	case withPrefix:
-		if len(q.Prefix) > idBytesMax {
-			return key, &Invalid{fmt.Sprintf("a prefix is at most %d bytes long, as IDs are", idBytesMax)}
-		}
+		return key, checkPrefix(q.Prefix)
 	case withFlag:
 		if !slices.Contains(v.cfg.Schema.Flags, q.Flag) {
 			return key, &Invalid{fmt.Sprintf("the job has no flag %q; it has %q", q.Flag, v.cfg.Schema.Flags)}

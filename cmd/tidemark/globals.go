@@ -211,6 +211,11 @@ func (c *connection) inputExists(ctx context.Context) error {
 func (c *connection) plan(partitions int32, replication int16) *eos.TopicPlan {
 	return &eos.TopicPlan{
 		Names: c.job.Names, Input: c.job.Input, Partitions: partitions, Replication: replication,
-		WatchHorizon: time.Duration(c.rules.Job().WatchHorizonMs) * time.Millisecond,
+		WatchHorizon: c.watchHorizon(),
 	}
+}
+
+// watchHorizon is how far back a watch can be resumed.
+func (c *connection) watchHorizon() time.Duration {
+	return time.Duration(c.rules.Job().WatchHorizonMs) * time.Millisecond
 }

@@ -89,7 +89,7 @@ func (f *ingestFlags) open(conn *connection, dir string, registry *prometheus.Re
 func viewConfig(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger) view.Config {
 	return view.Config{
 		Kafka: conn.kafka, Names: conn.job.Names, Input: conn.job.Input, Schema: conn.job.Schema,
-		Dir: dir, Metrics: registry, Logger: log,
+		Dir: dir, Metrics: registry, Logger: log, Watch: view.WatchConfig{Horizon: conn.watchHorizon()},
 	}
 }
 

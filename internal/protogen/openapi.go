@@ -12,15 +12,13 @@ import (
 // What a .proto cannot say of the service over REST, and the plugin does not know. The view's tests hold the document against
 // the answers.
 
-// unserved are operations that no view serves yet: a document must not promise them.
-var unserved = []string{"/v1/watch"}
-
 // refusals are the statuses of the errors that each operation can answer with, beside 500.
 var refusals = map[string][]string{
 	"View_Get":        {"400", "404", "410", "503", "504"},
 	"View_BatchGet":   {"400", "410", "503", "504"},
 	"View_List":       {"400", "410", "503", "504"},
 	"View_ListByFlag": {"400", "410", "503", "504"},
+	"View_Watch":      {"400", "429", "503"},
 	"View_Produce":    {"400", "405", "429", "503", "504"},
 	"View_Status":     {"400"},
 }
@@ -29,6 +27,7 @@ var refusalTexts = map[string]string{
 	"400": "The request is wrong; the message names what.",
 	"404": "No event of the ID was counted.",
 	"410": "The token is of a topic that is no more.",
+	"429": "A limit is reached.",
 	"500": "A fault of the view.",
 	"503": "Not ready, or older than max_age.",
 	"504": "The events of at_least were not covered in time; the details say how far it is.",
@@ -42,6 +41,8 @@ var (
 	parameter = map[string]object{
 		"id":       {"type": "string", "minLength": 1, "maxLength": 1024},
 		"flag":     {"type": "string", "minLength": 1},
+		"prefix":   {"type": "string", "maxLength": 1024},
+		"from":     {"type": "string", "pattern": `^(` + place + `)?$`},
 		"limit":    {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
 		"at_least": {"type": "string", "pattern": `^(` + token + `(,` + token + `)*)?$`, "examples": []any{"3@1042"}},
 		"wait":     queryDuration,
@@ -56,11 +57,15 @@ var (
 	}
 )
 
+// place is where to go on watching.
+const place = `now|[A-Za-z0-9_-]{24,}`
+
 const token = `[0-9]{1,10}@[0-9]{1,18}(\.[0-9]{1,9}\.[A-Za-z0-9_-]{22})?`
 
 // nullable are the fields that are null where the message is absent. All others are always there.
 var nullable = map[string][]string{
 	"tidemark.v1.AsOf": {"time"}, "tidemark.v1.Freshness": {"time", "age", "table_age"}, "tidemark.v1.Found": {"state"},
+	"tidemark.v1.Change": {"state"}, "tidemark.v1.Heartbeat": {"age", "table_age"},
 	"tidemark.v1.GetResponse": {"age", "table_age"}, "tidemark.v1.BatchGetResponse": {"age", "table_age"},
 	"tidemark.v1.ListResponse": {"age", "table_age"}, "tidemark.v1.ListByFlagResponse": {"age", "table_age"},
 	"tidemark.v1.StatusResponse": {"age", "table_age"}, "tidemark.v1.PartitionStatus": {"age", "table_age"},
@@ -79,9 +84,6 @@ func finish(content []byte) ([]byte, error) {
 	}
 	if err := json.Unmarshal(content, &doc); err != nil {
 		return nil, err
-	}
-	for _, path := range unserved {
-		delete(doc.Paths, path)
 	}
 	for _, operations := range doc.Paths {
 		for _, operation := range operations {
@@ -160,10 +162,12 @@ func finishOperation(operation object) {
 		}
 		responses[status] = response
 	}
-	if operation["operationId"] == "View_Produce" {
+	switch operation["operationId"] {
+	case "View_Produce":
 		finishProduce(operation)
-	}
-	if operation["operationId"] == "View_Get" {
+	case "View_Watch":
+		finishWatch(operation)
+	case "View_Get":
 		etag := object{"ETag": object{"description": "Generation and version of the state.", "schema": object{"type": "string"}}}
 		responses["200"].(object)["headers"] = etag
 		responses["304"] = object{"description": "The state is the one of If-None-Match.", "headers": etag}
