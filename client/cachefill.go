@@ -51,10 +51,10 @@ func (k *Cache) once(ctx context.Context, failures *int) error {
 }
 
 // begin finds a view and the place from which on it tells everything.
-func (k *Cache) begin(ctx context.Context) (place string, at *view, err error) {
+func (k *Cache) begin(ctx context.Context) (place string, at *endpoint, err error) {
 	w := &watching{client: k.client, what: k.what}
 	err = w.run(ctx, func(e *Event) bool {
-		i := slices.IndexFunc(k.client.views, func(v *view) bool { return v.url == e.View })
+		i := slices.IndexFunc(k.client.views, func(v *endpoint) bool { return v.url == e.View })
 		place, at = e.Place, k.client.views[i]
 		return place == ""
 	})
@@ -62,7 +62,7 @@ func (k *Cache) begin(ctx context.Context) (place string, at *view, err error) {
 }
 
 // load reads the states from a view.
-func (k *Cache) load(ctx context.Context, at *view) (*contents, error) {
+func (k *Cache) load(ctx context.Context, at *endpoint) (*contents, error) {
 	if k.what.id != "" {
 		return k.loadOne(ctx, at)
 	}
@@ -80,7 +80,7 @@ func (k *Cache) load(ctx context.Context, at *view) (*contents, error) {
 }
 
 // loadOne is load of a single ID.
-func (k *Cache) loadOne(ctx context.Context, at *view) (*contents, error) {
+func (k *Cache) loadOne(ctx context.Context, at *endpoint) (*contents, error) {
 	n, err := k.client.partitionCount(ctx)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,8 @@ type contents struct {
 	passed         atomic.Uint64
 
 	connected        atomic.Bool
-	proven, provenBy atomic.Int64 // since begun: when what is held was last known to cover the end of the input, and of the table; never: not known
+	begun            time.Time
+	proven, provenBy atomic.Int64 // counted from begun: when what is held was last known to cover the end of the input, and of the table; never: not known
 
 	whole  []atomic.Pointer[Freshness] // of each partition, a commit up to which everything is held
 	coming []Freshness                 // the commit of the last change, of which more may come; the writer's own
@@ -59,7 +60,7 @@ type floor struct {
 // newContents begins with the partitions, the commits and the ages of the first page of a load: later pages are as of the same
 // commits or later ones.
 func newContents(cfg *cacheConfig, page *Page) *contents {
-	h := &contents{cfg: cfg, seed: maphash.MakeSeed(), whole: make([]atomic.Pointer[Freshness], len(page.AsOf)), coming: make([]Freshness, len(page.AsOf))}
+	h := &contents{cfg: cfg, begun: time.Now(), seed: maphash.MakeSeed(), whole: make([]atomic.Pointer[Freshness], len(page.AsOf)), coming: make([]Freshness, len(page.AsOf))}
 	for i := range h.shards {
 		h.shards[i].ids = map[string]*entry{}
 	}
@@ -81,13 +82,13 @@ func (h *contents) prove(at time.Time, age, tableAge time.Duration) {
 		age    time.Duration
 	}{{&h.proven, age}, {&h.provenBy, tableAge}} {
 		if f.age != NotKnown { // else what was proven before stands
-			f.proven.Store(max(f.proven.Load(), int64(at.Sub(begun)-f.age)))
+			f.proven.Store(max(f.proven.Load(), int64(at.Sub(h.begun)-f.age)))
 		}
 	}
 }
 
 func (h *contents) ages() (age, tableAge time.Duration) {
-	now := sinceBegun()
+	now := time.Since(h.begun)
 	age, tableAge = NotKnown, NotKnown
 	if at := h.proven.Load(); at != never {
 		age = now - time.Duration(at)

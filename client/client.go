@@ -106,7 +106,7 @@ func loopback(host string) bool {
 type Client struct {
 	cfg        Config
 	http       *http.Client
-	views      []*view
+	views      []*endpoint
 	next       atomic.Uint32 // the view that is asked next
 	budget     budget
 	partitions atomic.Int32 // of the input, as last heard; 0: not yet
@@ -131,7 +131,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	for _, v := range cfg.Views {
 		v = strings.TrimRight(v, "/")
-		c.views = append(c.views, &view{url: v, rpc: tidemarkv1connect.NewViewClient(c.http, v,
+		c.views = append(c.views, &endpoint{url: v, begun: time.Now(), rpc: tidemarkv1connect.NewViewClient(c.http, v,
 			connect.WithAcceptCompression("gzip", nil, nil), // it costs more time than it saves
 			connect.WithInterceptors(&headers{&c.cfg}),
 		)})

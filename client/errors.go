@@ -81,7 +81,7 @@ func (e *Error) Unwrap() []error {
 }
 
 // failureOf reads what a request to a view came back with.
-func failureOf(ctx context.Context, v *view, err error) *Error {
+func failureOf(ctx context.Context, v *endpoint, err error) *Error {
 	out := &Error{View: v.url, Message: err.Error(), cause: err, kind: ErrUnreachable}
 	var refused *noToken
 	if errors.As(err, &refused) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http/httptrace"
+	"slices"
 	"sync/atomic"
 
 	"connectrpc.com/connect"
@@ -21,9 +22,10 @@ type Produced struct {
 
 // Produce writes events, in the input's format, and answers when all replicas have them: what became of each, in order.
 //
-// Without an error each has its token. With one, the results tell as far as they are known; there are none where nothing was
-// written (ErrInvalid, ErrDenied, ErrRateLimited, ErrUnreachable), and where nothing is known (ErrUnknown). Nothing is sent
-// again unless it is proved that nothing was written.
+// Without an error each has its token. With one, the results tell what is known of each event: of some it may have been written
+// (ErrUnknown), or of none (ErrNotWritten, ErrInvalid). Where there are no results, nothing was written (ErrInvalid, ErrDenied,
+// ErrRateLimited, ErrUnreachable), or nothing is known (ErrUnknown). Events are sent again by themselves only where it is proved
+// that nothing was written.
 func (c *Client) Produce(ctx context.Context, events ...[]byte) ([]Produced, error) {
 	req := &pb.ProduceRequest{Events: events}
 	proof := &proof{}
@@ -44,16 +46,23 @@ func (c *Client) Produce(ctx context.Context, events ...[]byte) ([]Produced, err
 	if !errors.As(err, &failure) || failure.View == "" {
 		return nil, err
 	}
+	unwritten := proof.unwritten(failure)
 	if told := failure.produced; told != nil && len(told.Results) == len(events) {
-		return producedOf(by, told), failure
+		results := producedOf(by, told)
+		if failure.kind = ErrNotWritten; slices.ContainsFunc(results, func(p Produced) bool { return errors.Is(p.Err, ErrUnknown) }) {
+			failure.kind = ErrUnknown
+		} else if unwritten {
+			failure.kind = ErrInvalid
+		}
+		return results, failure
 	}
-	if !proof.unwritten(failure) {
+	if !unwritten {
 		failure.kind = ErrUnknown
 	}
 	return nil, failure
 }
 
-func producedOf(by *view, res *pb.ProduceResponse) []Produced {
+func producedOf(by *endpoint, res *pb.ProduceResponse) []Produced {
 	out := make([]Produced, len(res.Results))
 	for i, r := range res.Results {
 		if out[i].Token = r.Token; r.Error == nil {

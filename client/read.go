@@ -92,13 +92,13 @@ const (
 type reading struct {
 	atLeast      string
 	wait, maxAge *durationpb.Duration
-	on           *view
+	on           *endpoint
 	waiting      time.Duration // 0: there is nothing to wait for
 }
 
 func (c *Client) reading(ctx context.Context, o *options) (r reading, err error) {
 	if o.on != "" {
-		i := slices.IndexFunc(c.views, func(v *view) bool { return v.url == o.on })
+		i := slices.IndexFunc(c.views, func(v *endpoint) bool { return v.url == o.on })
 		if i < 0 {
 			return r, invalidf("%s is none of the client's views", o.on)
 		}

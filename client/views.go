@@ -9,19 +9,23 @@ import (
 	"github.com/tidemark/tidemark/proto/tidemark/v1/tidemarkv1connect"
 )
 
-// view is one that may be asked.
-type view struct {
+// endpoint is a view that may be asked.
+type endpoint struct {
 	url string
 	rpc tidemarkv1connect.ViewClient
 
+	begun    time.Time    // what avoid is counted from
 	failures atomic.Int32 // since it last answered
-	avoid    atomic.Int64 // until then others are asked first; nanoseconds since begun
+	avoid    atomic.Int64 // until then others are asked first; 0 is never
 }
 
-// begun is what times are counted from: they are compared within the process alone, and without wall clocks.
-var begun = time.Now()
-
-func sinceBegun() time.Duration { return time.Since(begun) }
+// avoided is for how long others are still to be asked first.
+func (v *endpoint) avoided() time.Duration {
+	if until := v.avoid.Load(); until != 0 {
+		return max(time.Duration(until)-time.Since(v.begun), 0)
+	}
+	return 0
+}
 
 // How long a view is passed over that cannot be reached: longer with each failure.
 const (
@@ -30,7 +34,7 @@ const (
 )
 
 // well notes that a view has answered.
-func (v *view) well() {
+func (v *endpoint) well() {
 	if v.avoid.Load() != 0 {
 		v.failures.Store(0)
 		v.avoid.Store(0)
@@ -38,7 +42,7 @@ func (v *view) well() {
 }
 
 // note notes a failure. What is the request's fault, or says nothing of other requests, is none of the view's.
-func (v *view) note(e *Error) {
+func (v *endpoint) note(e *Error) {
 	var d time.Duration
 	switch e.kind {
 	case ErrUnreachable, ErrInternal:
@@ -50,27 +54,28 @@ func (v *view) note(e *Error) {
 		v.well()
 		return
 	}
-	v.avoid.Store(int64(sinceBegun() + min(d, avoidMax)))
+	v.avoid.Store(int64(time.Since(v.begun) + min(d, avoidMax)))
 }
 
 // pick gives the view to ask: the next in turn that is well and not among tried; else the one that is to be well first.
-func (c *Client) pick(tried []*view) *view {
+func (c *Client) pick(tried []*endpoint) *endpoint {
 	if len(c.views) == 1 {
 		return c.views[0]
 	}
-	now, begin := int64(sinceBegun()), int(c.next.Add(1))
-	var best *view
-	rank := func(v *view) int64 { // tried ones come after all others
-		until := max(v.avoid.Load()-now, 0)
-		if slices.Contains(tried, v) {
-			until += int64(time.Hour)
-		}
-		return until
-	}
+	begin := int(c.next.Add(1) % uint32(len(c.views)))
+	var best *endpoint
+	var least time.Duration
 	for i := range c.views {
 		v := c.views[(begin+i)%len(c.views)]
-		if best == nil || rank(v) < rank(best) {
-			best = v
+		rank := v.avoided()
+		if slices.Contains(tried, v) { // after all others
+			rank += time.Hour
+		}
+		if best == nil || rank < least {
+			best, least = v, rank
+		}
+		if least == 0 {
+			break
 		}
 	}
 	return best
@@ -78,7 +83,7 @@ func (c *Client) pick(tried []*view) *view {
 
 // call is what one request asks of the loop of attempts.
 type call[Res any] struct {
-	on *view // nil: any
+	on *endpoint // nil: any
 	// wait is what the view is asked to wait, beyond the time of an attempt.
 	wait time.Duration
 	do   func(context.Context, tidemarkv1connect.ViewClient) (*Res, error)
@@ -88,9 +93,9 @@ type call[Res any] struct {
 
 // ask makes a request, and again, on another view where there is one, when that may help and the budget has it. asked is
 // when the attempt began that was answered.
-func ask[Res any](ctx context.Context, c *Client, q *call[Res]) (res *Res, by *view, asked time.Time, err error) {
+func ask[Res any](ctx context.Context, c *Client, q *call[Res]) (res *Res, by *endpoint, asked time.Time, err error) {
 	c.budget.deposit()
-	var tried []*view
+	var tried []*endpoint
 	for attempt := 1; ; attempt++ {
 		if by = q.on; by == nil {
 			by = c.pick(tried)
@@ -116,7 +121,7 @@ func ask[Res any](ctx context.Context, c *Client, q *call[Res]) (res *Res, by *v
 	}
 }
 
-func attemptOn[Res any](ctx context.Context, c *Client, v *view, q *call[Res]) (*Res, error) {
+func attemptOn[Res any](ctx context.Context, c *Client, v *endpoint, q *call[Res]) (*Res, error) {
 	limit := c.cfg.Timeout + q.wait
 	if end, ok := ctx.Deadline(); !ok || time.Until(end) > limit {
 		var cancel context.CancelFunc
@@ -127,11 +132,10 @@ func attemptOn[Res any](ctx context.Context, c *Client, v *view, q *call[Res]) (
 }
 
 // delay is how long to wait before the next attempt: not at all where another view is well.
-func (c *Client) delay(on *view, tried []*view, e *Error, attempt int) time.Duration {
+func (c *Client) delay(on *endpoint, tried []*endpoint, e *Error, attempt int) time.Duration {
 	if on == nil {
-		now := int64(sinceBegun())
 		for _, v := range c.views {
-			if v.avoid.Load() <= now && !slices.Contains(tried, v) {
+			if v.avoided() == 0 && !slices.Contains(tried, v) {
 				return 0
 			}
 		}

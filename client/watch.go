@@ -80,9 +80,9 @@ func (c *Client) Watch(ctx context.Context, what Filter, opts ...Option) iter.Se
 type watching struct {
 	client *Client
 	what   Filter
-	on     *view  // nil: any
-	place  string // of the last event; "": what is committed from now on
-	began  bool   // Began was told
+	on     *endpoint // nil: any
+	place  string    // of the last event; "": what is committed from now on
+	began  bool      // Began was told
 	// link is told when the watch is connected and when it no longer is; nil: nobody.
 	link func(connected bool)
 	// linked tells that it is connected: something has come.
@@ -94,7 +94,7 @@ var errTaken = errors.New("no more is wanted")
 
 // run tells events until take has enough (nil), the context ends, or an error stands that asking again does not mend.
 func (w *watching) run(ctx context.Context, take func(*Event) bool) error {
-	var tried []*view
+	var tried []*endpoint
 	for failures := 0; ; {
 		v := w.on
 		if v == nil {
@@ -134,7 +134,7 @@ func (w *watching) run(ctx context.Context, take func(*Event) bool) error {
 var errSilent = errors.New("no word in time, not even a heartbeat")
 
 // stream tells what one view says. It returns nil where a reset ended that.
-func (w *watching) stream(ctx context.Context, v *view, take func(*Event) bool) (err error) {
+func (w *watching) stream(ctx context.Context, v *endpoint, take func(*Event) bool) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(w.client.cfg.Silence, func() { cancel(errSilent) })
@@ -171,7 +171,7 @@ func (w *watching) stream(ctx context.Context, v *view, take func(*Event) bool) 
 }
 
 // tell makes an event of an answer. false is that the stream ends with it.
-func (w *watching) tell(m *pb.WatchResponse, v *view, take func(*Event) bool) (more bool, err error) {
+func (w *watching) tell(m *pb.WatchResponse, v *endpoint, take func(*Event) bool) (more bool, err error) {
 	e := Event{Place: m.Place, View: v.url, Age: NotKnown, TableAge: NotKnown}
 	switch said := m.Event.(type) {
 	case *pb.WatchResponse_Change:

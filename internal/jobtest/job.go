@@ -145,11 +145,10 @@ func (j *Job) Write(ctx context.Context, id string, events ...string) (Place, er
 	for _, e := range events {
 		records = append(records, &kgo.Record{Topic: j.rules.Job().Input.Topic, Key: []byte(id), Value: []byte(e)})
 	}
-	last, err := j.cl.ProduceSync(ctx, records...).First()
-	if err != nil {
+	if err := j.cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		return Place{}, err
 	}
-	last = records[len(records)-1]
+	last := records[len(records)-1]
 	return Place{last.Partition, last.Offset}, nil
 }
 
