@@ -20,6 +20,29 @@ type Unavailable struct{ Why string }
 
 func (u *Unavailable) Error() string { return "not ready: " + u.Why }
 
+// TooOld says that the answer is older than the read accepts, or that its age is not known, and as of when it is.
+type TooOld struct {
+	What string
+	AsOf AsOf // of the oldest partition that was asked
+}
+
+func (o *TooOld) Error() string { return o.Unwrap().Error() }
+
+// Unwrap tells that it is an Unavailable too.
+func (o *TooOld) Unwrap() error { return &Unavailable{o.What} }
+
+// Elsewhere says that an event that a read named lies on a partition on which nothing that is asked for lives, and as of when
+// that partition is.
+type Elsewhere struct {
+	What string
+	AsOf AsOf
+}
+
+func (e *Elsewhere) Error() string { return e.What }
+
+// Unwrap tells that it is an Invalid too.
+func (e *Elsewhere) Unwrap() error { return &Invalid{e.What} }
+
 // Invalid says what is wrong with a request.
 type Invalid struct{ What string }
 
@@ -71,6 +94,8 @@ func failureOf(err error) *failure {
 		f           *failure
 		invalid     *Invalid
 		unavailable *Unavailable
+		old         *TooOld
+		elsewhere   *Elsewhere
 		late        *Late
 		gone        *Gone
 		tooMany     *TooMany
@@ -78,6 +103,10 @@ func failureOf(err error) *failure {
 	switch {
 	case errors.As(err, &f):
 		return f
+	case errors.As(err, &old):
+		return &failure{code: connect.CodeUnavailable, message: err.Error(), asOf: &old.AsOf}
+	case errors.As(err, &elsewhere):
+		return &failure{code: connect.CodeInvalidArgument, message: err.Error(), asOf: &elsewhere.AsOf}
 	case errors.As(err, &invalid):
 		return &failure{code: connect.CodeInvalidArgument, message: err.Error()}
 	case errors.As(err, &unavailable), errors.Is(err, errStopped):

@@ -38,6 +38,13 @@ func (p *partition) publish(s *published) {
 	}
 }
 
+// shows tells whether readers see the state at a spot.
+func (p *partition) shows(at spot) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.current != nil && at == spot{p.current.snap.Next(), p.current.position.Records}
+}
+
 // hold gives what is published; the caller releases it. It is an *Unavailable while the partition is not complete.
 func (p *partition) hold() (*published, error) {
 	p.mu.RLock()

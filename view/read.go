@@ -50,17 +50,24 @@ func older(a, b time.Duration) time.Duration {
 	return max(a, b)
 }
 
-// tooOld refuses an age that the read does not accept.
-func (r *Read) tooOld(age time.Duration) error {
-	switch {
-	case r.MaxAge == nil:
+// tooOld refuses an answer with a partition whose age the read does not accept.
+func (r *Read) tooOld(asOf ...AsOf) error {
+	if r.MaxAge == nil {
 		return nil
-	case age == NotKnown:
-		return &Unavailable{fmt.Sprintf("the age of the answer is not known, max_age is %s", *r.MaxAge)}
-	case age > *r.MaxAge:
-		return &Unavailable{fmt.Sprintf("the answer is %s old, max_age is %s", age.Round(time.Millisecond), *r.MaxAge)}
 	}
-	return nil
+	var refused *TooOld
+	for i := range asOf {
+		switch a := &asOf[i]; {
+		case a.Age == NotKnown:
+			return &TooOld{fmt.Sprintf("the age of the answer is not known, max_age is %s", *r.MaxAge), *a}
+		case a.Age > *r.MaxAge && (refused == nil || a.Age > refused.AsOf.Age):
+			refused = &TooOld{fmt.Sprintf("the answer is %s old, max_age is %s", a.Age.Round(time.Millisecond), *r.MaxAge), *a}
+		}
+	}
+	if refused == nil {
+		return nil
+	}
+	return refused
 }
 
 // NotKnown is an age that is not known.
@@ -106,7 +113,7 @@ func (v *View) Get(ctx context.Context, id string, read Read, into *codecs.State
 	}
 	defer s.release()
 	asOf := p.asOf(s, time.Now())
-	if err := read.tooOld(asOf.Age); err != nil {
+	if err := read.tooOld(asOf); err != nil {
 		return asOf, err
 	}
 	found, err := p.find(s, id, into)
@@ -165,8 +172,8 @@ func (v *View) BatchGet(ctx context.Context, ids []string, read Read) (states []
 		defer held[n].release()
 		asOf = append(asOf, p.asOf(held[n], now))
 	}
-	if age, _ := oldest(asOf); read.tooOld(age) != nil {
-		return nil, asOf, read.tooOld(age)
+	if err := read.tooOld(asOf...); err != nil {
+		return nil, asOf, err
 	}
 	states, block := make([]*codecs.State, len(ids)), make([]codecs.State, len(ids))
 	for i, id := range ids {
@@ -252,8 +259,8 @@ func (v *View) List(ctx context.Context, f Filter, read Read) (page []Entry, mor
 			return nil, false, nil, err
 		}
 	}
-	if age, _ := oldest(asOf); read.tooOld(age) != nil {
-		return nil, false, asOf, read.tooOld(age)
+	if err := read.tooOld(asOf...); err != nil {
+		return nil, false, asOf, err
 	}
 	page, more, err = merge(runs, f.Limit)
 	return page, more, asOf, err

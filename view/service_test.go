@@ -216,6 +216,45 @@ func TestService_ErrorsHaveOneShape(t *testing.T) {
 	}
 }
 
+// TestService_ErrorsSayAsOfWhen: with the code, the detail tells what went wrong: a view that is too old from one that is not
+// ready, and an event that lies elsewhere from another wrong parameter.
+func TestService_ErrorsSayAsOfWhen(t *testing.T) {
+	w := mustTable(t, embedded(t), 2)
+	r := w.view(t.TempDir())
+	detail := func(q string) string {
+		code, body, _ := r.get("/v1/ids/a?" + q)
+		var e struct {
+			Details []struct {
+				Debug struct{ Partition int32 }
+			}
+		}
+		if err := json.Unmarshal([]byte(body), &e); err != nil {
+			t.Fatal(err)
+		}
+		if len(e.Details) == 0 {
+			return fmt.Sprint(code)
+		}
+		return fmt.Sprintf("%d as of partition %d", code, e.Details[0].Debug.Partition)
+	}
+	if got := detail("max_age=1h"); got != "503" {
+		t.Errorf("not ready: got %s, want 503", got)
+	}
+	w.begin()
+	w.commit(change{"a", 1, 101})
+	r.ready()
+	own, other := w.on("a"), 1-w.on("a")
+	for q, want := range map[string]string{
+		"max_age=0s":                                fmt.Sprintf("503 as of partition %d", own),
+		fmt.Sprintf("at_least=%d@0", other):         fmt.Sprintf("400 as of partition %d", other),
+		fmt.Sprintf("at_least=%d@0&wait=31s", own):  "400",
+		fmt.Sprintf("at_least=%d@99&wait=1ms", own): fmt.Sprintf("504 as of partition %d", own),
+	} {
+		if got := detail(q); got != want {
+			t.Errorf("%s: got %s, want %s", q, got, want)
+		}
+	}
+}
+
 func TestService_ABatchIsOfOneCommitAPartition(t *testing.T) {
 	w := mustTable(t, embedded(t), 3)
 	w.begin()

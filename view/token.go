@@ -102,9 +102,7 @@ func (v *View) fulfil(ctx context.Context, r *Read, parts []*partition, on func(
 			return &Invalid{fmt.Sprintf("at_least names partition %d; the input has %d, from 0 on", at.partition, len(parts))}
 		}
 		if !on(at.partition) {
-			return &Invalid{fmt.Sprintf("at_least names an event of partition %d, but nothing that is asked for lives there: "+
-				"the event's producer used another partitioner than Kafka's default (murmur2 of the ID as the key), so the event is re-keyed and its place says nothing of the ID",
-				at.partition)}
+			return parts[at.partition].elsewhere()
 		}
 		if err := parts[at.partition].of(at); err != nil {
 			return err
@@ -117,6 +115,18 @@ func (v *View) fulfil(ctx context.Context, r *Read, parts []*partition, on func(
 		}
 	}
 	return nil
+}
+
+// elsewhere refuses a token of this partition, on which nothing that is asked for lives.
+func (p *partition) elsewhere() error {
+	s, err := p.hold()
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	return &Elsewhere{fmt.Sprintf("at_least names an event of partition %d, but nothing that is asked for lives there: "+
+		"the event's producer used another partitioner than Kafka's default (murmur2 of the ID as the key), so the event is re-keyed and its place says nothing of the ID",
+		p.number), p.asOf(s, time.Now())}
 }
 
 // of refuses a token of another topic than the one that the partition's state was made from.

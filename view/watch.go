@@ -18,7 +18,7 @@ type WatchConfig struct {
 	PerClientMax int // watchers of one client (default 1,000)
 	// QueueBytesMax is how much a watcher may have waiting and still be given a commit (default 1 MiB); past it, it is slow.
 	QueueBytesMax int
-	Heartbeat     time.Duration // how often a quiet watcher hears that it lives (default 15 s)
+	Heartbeat     time.Duration // how often a watcher hears that it lives, and how fresh it is (default 15 s)
 	WriteTimeout  time.Duration // how long a transport tries to write to a watcher that takes nothing (default 30 s)
 	// Horizon is how old a version may be that a resumed watcher has missed (default 1 h). It is the job's watch.horizon,
 	// which the table has as its min.compaction.lag.ms.
@@ -95,7 +95,9 @@ type Event struct {
 	Kind   EventKind
 	Change *Change // of Changed
 
-	Age, TableAge time.Duration // of Heartbeat; the greatest of the partitions watched, or NotKnown
+	// Of Heartbeat: the ages of what was told so far, the greatest of the partitions watched. NotKnown also while the watcher
+	// has yet to be told what reads show already.
+	Age, TableAge time.Duration
 
 	Reason string // of Reset: "gone: …" or "slow: …"
 
@@ -216,7 +218,7 @@ type Watcher struct {
 	ended  error  // after the queue is empty
 	reset  string // the reason, after the queue is empty and before ended
 
-	heard time.Time // when Next last gave something; Next's own
+	heard time.Time // when Next last gave a heartbeat; Next's own
 }
 
 // seat is where a watcher that is not settled stands in one partition.
@@ -233,8 +235,8 @@ type delivery struct {
 	bytes   int
 }
 
-// Next waits until there is something to tell and appends all of it to into. After a quiet Heartbeat interval it gives a
-// heartbeat. Its error is ctx's, or tells why the watch has ended: ErrWatchEnded, or that the view has.
+// Next waits until there is something to tell and appends all of it to into. Every Heartbeat interval, as soon as nothing else
+// is there to tell, it gives a heartbeat; a second after one that could not say how fresh the watch is, the next. Its error is ctx's, or tells why the watch has ended: ErrWatchEnded, or that the view has.
 func (w *Watcher) Next(ctx context.Context, into []Event) ([]Event, error) {
 	w.release()
 	interval := w.hub.cfg.Heartbeat
@@ -247,7 +249,6 @@ func (w *Watcher) Next(ctx context.Context, into []Event) ([]Event, error) {
 	for {
 		events, err := w.take(into)
 		if err != nil || len(events) > len(into) {
-			w.heard = time.Now()
 			return events, err
 		}
 		select {
@@ -255,8 +256,11 @@ func (w *Watcher) Next(ctx context.Context, into []Event) ([]Event, error) {
 		case <-ctx.Done():
 			return into, context.Cause(ctx)
 		case <-timer.C:
-			if e, ok := w.hub.heartbeat(w); ok {
+			if e, told, idle := w.hub.heartbeat(w); idle {
 				w.heard = time.Now()
+				if !told { // it is to hear soon after that how fresh it is
+					w.heard = w.heard.Add(min(interval, time.Second) - interval)
+				}
 				return append(into, e), nil
 			}
 			timer.Reset(interval) // something has come

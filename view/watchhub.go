@@ -367,24 +367,36 @@ func (h *hub) drained(w *Watcher) {
 	}
 }
 
-// heartbeat says where a watcher stands that has taken everything; false is that it has not.
-func (h *hub) heartbeat(w *Watcher) (Event, bool) {
-	e := Event{Kind: Heartbeat, origin: &h.origin}
-	h.mu.Lock()
-	w.mu.Lock()
-	idle := len(w.queue) == 0 && w.ended == nil
+// heartbeat says where a watcher stands that has taken everything; idle tells whether it has. Its ages are those of what the
+// watcher was told, and so not known while readers see more than that (told is false): it is behind, or a commit is about to
+// be told.
+func (h *hub) heartbeat(w *Watcher) (e Event, told, idle bool) {
+	e = Event{Kind: Heartbeat, origin: &h.origin, Age: NotKnown, TableAge: NotKnown}
 	first, n := w.partitions()
-	if e.from = w.place(); w.seats == nil {
-		e.from = place{first, h.place().spots[first : first+n]}
-	}
-	w.mu.Unlock()
-	h.mu.Unlock()
+	parts := h.view.all()[first : first+n]
+	var age, tableAge time.Duration
 	now := time.Now()
-	for _, p := range h.view.all()[first : first+n] {
-		age, tableAge := p.ages(now)
-		e.Age, e.TableAge = older(e.Age, age), older(e.TableAge, tableAge)
+	for _, p := range parts { // before it is seen what was told: level can mean more a moment later
+		a, t := p.ages(now)
+		age, tableAge = older(age, a), older(tableAge, t)
 	}
-	return e, idle
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	idle = len(w.queue) == 0 && w.ended == nil
+	if w.seats != nil {
+		e.from = w.place()
+		return e, false, idle
+	}
+	e.from = place{first, h.place().spots[first : first+n]}
+	for i, p := range parts {
+		if !p.shows(e.from.spots[i]) {
+			return e, false, idle
+		}
+	}
+	e.Age, e.TableAge = age, tableAge
+	return e, true, idle
 }
 
 // level takes note of an answer of a partition's leader that left nothing to read. It resets those who wait for a place

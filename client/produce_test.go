@@ -1,0 +1,239 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/tidemark/tidemark/proto/tidemark/v1"
+	"github.com/tidemark/tidemark/proto/tidemark/v1/tidemarkv1connect"
+)
+
+// written gives every event a token.
+func written(req *pb.ProduceRequest) (*pb.ProduceResponse, error) {
+	res := &pb.ProduceResponse{}
+	for i := range req.Events {
+		res.Results = append(res.Results, &pb.ProduceResult{Token: fmt.Sprintf("0@%d", i)})
+	}
+	return res, nil
+}
+
+func failed(code connect.Code) *pb.ProduceResult {
+	return &pb.ProduceResult{Error: &pb.ProduceError{Code: code.String(), Message: "said the test"}}
+}
+
+// TestProduce_IsSentAgainOnlyWhereNothingWasWritten: what a view answers, what the caller is told, and how often it was sent.
+func TestProduce_IsSentAgainOnlyWhereNothingWasWritten(t *testing.T) {
+	partly := &pb.ProduceResponse{Results: []*pb.ProduceResult{{Token: "0@7"}, failed(connect.CodeUnavailable), failed(connect.CodeAborted), failed(connect.CodeAborted)}}
+	unsure := &pb.ProduceResponse{Results: []*pb.ProduceResult{{Token: "0@7"}, failed(connect.CodeUnavailable), failed(connect.CodeUnknown), failed(connect.CodeAborted)}}
+	for _, test := range []struct {
+		what    string
+		first   error // the first answer; later ones are that all was written
+		kind    error
+		results int
+		sent    int64
+	}{
+		{"written", nil, nil, 4, 1},
+		{"over limits", refusal(connect.CodeResourceExhausted, 0), nil, 4, 2},
+		{"refused", refusal(connect.CodeInvalidArgument, 0), ErrInvalid, 0, 1},
+		{"not allowed", refusal(connect.CodePermissionDenied, 0), ErrDenied, 0, 1},
+		{"not there", refusal(connect.CodeUnimplemented, 0), ErrInvalid, 0, 1},
+		{"unavailable, and no more is said", refusal(connect.CodeUnavailable, 1), ErrUnknown, 0, 1},
+		{"internal", refusal(connect.CodeInternal, 0), ErrUnknown, 0, 1},
+		{"told one by one", refusal(connect.CodeUnknown, 0, unsure), ErrUnknown, 4, 1},
+		{"told one by one, none unknown", refusal(connect.CodeUnavailable, 1, partly), ErrNotWritten, 4, 1},
+	} {
+		view := &fake{}
+		view.produce = func(req *pb.ProduceRequest) (*pb.ProduceResponse, error) {
+			if view.asked.Load() == 1 && test.first != nil {
+				return nil, test.first
+			}
+			return written(req)
+		}
+		c := mustClient(t, nil, view.serve(t))
+		results, err := c.Produce(t.Context(), []byte("1"), []byte("2"), []byte("3"), []byte("4"))
+		if !errors.Is(err, test.kind) || len(results) != test.results || view.asked.Load() != test.sent {
+			t.Errorf("%s: got %d results, %v, sent %d times; want %d, %v, %d times", test.what, len(results), err, view.asked.Load(), test.results, test.kind, test.sent)
+		}
+		if test.results == 4 && err != nil {
+			for i, want := range []error{nil, ErrNotWritten, test.kind, ErrNotWritten} {
+				if !errors.Is(results[i].Err, want) || (results[i].Token != "") != (want == nil) {
+					t.Errorf("%s: event %d: got %+v, want %v", test.what, i, results[i], want)
+				}
+			}
+		}
+	}
+}
+
+// TestProduce_AConnectionThatBreaksIsNoProof: the events were written and no answer came. The control sends them again, as
+// reads are, and they are there twice.
+func TestProduce_AConnectionThatBreaksIsNoProof(t *testing.T) {
+	log := func() (*atomic.Int64, string) {
+		events := &atomic.Int64{}
+		view := &fake{produce: func(req *pb.ProduceRequest) (*pb.ProduceResponse, error) {
+			if events.Add(int64(len(req.Events))) == 1 {
+				panic(http.ErrAbortHandler)
+			}
+			return written(req)
+		}}
+		return events, view.serve(t)
+	}
+	events, url := log()
+	c := mustClient(t, nil, url)
+	if results, err := c.Produce(t.Context(), []byte("1")); !errors.Is(err, ErrUnknown) || results != nil || events.Load() != 1 {
+		t.Errorf("got %v, %v, with %d events written; want %v and one", results, err, events.Load(), ErrUnknown)
+	}
+	events, url = log()
+	c = mustClient(t, nil, url)
+	_, _, _, err := ask(t.Context(), c, &call[pb.ProduceResponse]{again: readAgain, do: func(ctx context.Context, rpc tidemarkv1connect.ViewClient) (*pb.ProduceResponse, error) {
+		return rpc.Produce(ctx, &pb.ProduceRequest{Events: [][]byte{[]byte("1")}})
+	}})
+	if err != nil || events.Load() != 2 {
+		t.Errorf("the control: got %v with %d events written, want it sent again", err, events.Load())
+	}
+}
+
+func TestProduce_GoesToAnotherViewWhereOneIsNotReached(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := "http://" + l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	view := &fake{produce: written}
+	c := mustClient(t, nil, closed, view.serve(t))
+	for range 4 {
+		if results, err := c.Produce(t.Context(), []byte("1")); err != nil || len(results) != 1 || results[0].Token == "" {
+			t.Errorf("got %v, %v", results, err)
+		}
+	}
+	nowhere := mustClient(t, nil, closed)
+	if _, err := nowhere.Produce(t.Context(), []byte("1")); !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrUnknown) {
+		t.Errorf("no view is there: got %v, want %v: nothing was written", err, ErrUnreachable)
+	}
+	// A transport that does not tell what it does proves nothing.
+	silent := mustClient(t, func(cfg *Config) { cfg.Transport = inMemory{} }, "http://nobody")
+	if _, err := silent.Produce(t.Context(), []byte("1")); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a transport that tells nothing: got %v, want %v", err, ErrUnknown)
+	}
+	slow := &fake{}
+	hold := make(chan struct{})
+	slow.produce = func(req *pb.ProduceRequest) (*pb.ProduceResponse, error) { <-hold; return written(req) }
+	c = mustClient(t, nil, slow.serve(t))
+	if _, err := c.Produce(within(t, 50*time.Millisecond), []byte("1")); !errors.Is(err, ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a context that ends meanwhile: got %v, want %v", err, ErrUnknown)
+	}
+	close(hold)
+}
+
+// TestSession_SendsTheTokensOfTheIDsPartition: a view refuses those of others, and one that is left out is a stale answer.
+func TestSession_SendsTheTokensOfTheIDsPartition(t *testing.T) {
+	const partitions = 4
+	n := int32(partitions)
+	view := &fake{status: &pb.StatusResponse{Partitions: make([]*pb.PartitionStatus, n)}}
+	for i := range view.status.Partitions {
+		view.status.Partitions[i] = &pb.PartitionStatus{}
+	}
+	var got string
+	view.get = func(req *pb.GetRequest) (*pb.GetResponse, error) {
+		got = req.AtLeast
+		return &pb.GetResponse{State: &pb.State{Id: req.Id}, AsOf: &pb.AsOf{Partition: Partition(req.Id, n)}}, nil
+	}
+	view.batch = func(req *pb.BatchGetRequest) (*pb.BatchGetResponse, error) {
+		got = req.AtLeast
+		res := &pb.BatchGetResponse{Results: make([]*pb.Found, len(req.Ids))}
+		for i, id := range req.Ids {
+			res.Results[i] = &pb.Found{Id: id}
+			if f := (&pb.Freshness{Partition: Partition(id, n)}); !slices.ContainsFunc(res.AsOf, func(g *pb.Freshness) bool { return proto.Equal(f, g) }) {
+				res.AsOf = append(res.AsOf, f)
+			}
+		}
+		return res, nil
+	}
+	view.produce = func(req *pb.ProduceRequest) (*pb.ProduceResponse, error) {
+		res := &pb.ProduceResponse{}
+		for _, id := range req.Events { // an event is its ID here
+			res.Results = append(res.Results, &pb.ProduceResult{Token: fmt.Sprintf("%d@%d.1.topic", Partition(string(id), n), len(id))})
+		}
+		return res, nil
+	}
+	s := mustClient(t, nil, view.serve(t)).Session()
+	ask := func(id string) string {
+		t.Helper()
+		got = "not asked"
+		if _, err := s.Get(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if at := ask("a"); at != "" {
+		t.Errorf("nothing was written: got %q", at)
+	}
+	other := "b"
+	for Partition(other, n) == Partition("a", n) {
+		other += "b"
+	}
+	if _, err := s.Produce(t.Context(), []byte("a"), []byte(other)); err != nil {
+		t.Fatal(err)
+	}
+	if at, want := ask("a"), fmt.Sprintf("%d@1.1.topic", Partition("a", n)); at != want {
+		t.Errorf("got %q, want %q", at, want)
+	}
+	if at, want := ask(other), fmt.Sprintf("%d@%d.1.topic", Partition(other, n), len(other)); at != want {
+		t.Errorf("got %q, want %q", at, want)
+	}
+	if _, err := s.BatchGet(t.Context(), []string{"a", other}); err != nil || strings.Count(got, "@") != 2 {
+		t.Errorf("a batch of both: got %q (%v)", got, err)
+	}
+	for _, test := range []struct{ token, want string }{
+		{"%d@0", "%d@1.1.topic"},                   // older
+		{"%d@9", "%d@9"},                           // newer, as a Kafka producer was told
+		{"%d@3.1.made-again", "%d@3.1.made-again"}, // of another topic: its offsets begin anew
+	} {
+		p := Partition("a", n)
+		if err := s.Remember(fmt.Sprintf(test.token, p)); err != nil {
+			t.Fatal(err)
+		}
+		if at, want := ask("a"), fmt.Sprintf(test.want, p); at != want {
+			t.Errorf("after %s: got %q, want %q", test.token, at, want)
+		}
+	}
+	heir := mustClient(t, nil, view.serve(t)).Session()
+	if err := heir.Remember(s.Tokens()); err != nil || heir.Tokens() != s.Tokens() || s.Tokens() == "" {
+		t.Errorf("handed on: got %q (%v), want %q", heir.Tokens(), err, s.Tokens())
+	}
+	if err := s.Remember("3@x"); !errors.Is(err, ErrInvalid) {
+		t.Errorf("no token: got %v", err)
+	}
+	if err := s.Wrote(t.Context(), "a", (Partition("a", n)+1)%n, 5); !errors.Is(err, ErrWrongPartition) {
+		t.Errorf("another partitioner: got %v, want %v", err, ErrWrongPartition)
+	}
+	if err := s.Wrote(t.Context(), "a", Partition("a", n), 77); err != nil || ask("a") != fmt.Sprintf("%d@77", Partition("a", n)) {
+		t.Errorf("a producer's place: got %q (%v)", got, err)
+	}
+	// The job is given more partitions, and the session learns it from the answer.
+	n = 64
+	view.status = &pb.StatusResponse{Partitions: slices.Repeat([]*pb.PartitionStatus{{}}, int(n))}
+	moved := "a"
+	for Partition(moved, 64) < partitions {
+		moved += "a"
+	}
+	if _, err := s.Produce(t.Context(), []byte(moved)); err != nil {
+		t.Fatal(err)
+	}
+	if at, want := ask(moved), fmt.Sprintf("%d@%d.1.topic", Partition(moved, n), len(moved)); at != want {
+		t.Errorf("after scaling: got %q, want %q", at, want)
+	}
+}

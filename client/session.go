@@ -1,0 +1,183 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Session reads its own writes: it remembers the newest event of each partition that was written, and its reads come after
+// those, whichever views answer. It may be used from any number of goroutines.
+//
+// It does not promise that what two reads give never goes back: two views may be at different commits, both of which come
+// after what the session wrote.
+type Session struct {
+	client *Client
+
+	mu     sync.Mutex // guards newest
+	newest map[int32]token
+}
+
+// Session begins a session.
+func (c *Client) Session() *Session { return &Session{client: c, newest: map[int32]token{}} }
+
+// Produce is Client.Produce, and remembers what was written.
+func (s *Session) Produce(ctx context.Context, events ...[]byte) ([]Produced, error) {
+	results, err := s.client.Produce(ctx, events...)
+	for i := range results {
+		if t := results[i].Token; t != "" {
+			if bad := s.Remember(t); bad != nil {
+				return results, errors.Join(err, bad)
+			}
+		}
+	}
+	return results, err
+}
+
+// Remember takes in tokens of another session (its Tokens), or of events that another program wrote.
+func (s *Session) Remember(tokens ...string) error {
+	var all []token
+	for _, list := range tokens {
+		for text := range strings.SplitSeq(list, ",") {
+			if text == "" {
+				continue
+			}
+			t, err := parseToken(text)
+			if err != nil {
+				return err
+			}
+			all = append(all, t)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range all {
+		// Of another topic than the one before: that was made again, and its offsets begin anew.
+		if was, ok := s.newest[t.partition]; !ok || t.topic != was.topic && t.topic != "" || t.offset > was.offset {
+			s.newest[t.partition] = t
+		}
+	}
+	return nil
+}
+
+// Wrote takes in what a Kafka producer was acknowledged for an event of an ID: its partition and offset. ErrWrongPartition
+// says that the producer places keys otherwise than Kafka's default partitioner does, so that the place tells nothing of the ID.
+func (s *Session) Wrote(ctx context.Context, id string, partition int32, offset int64) error {
+	n, err := s.client.partitionCount(ctx)
+	if err != nil {
+		return err
+	}
+	if home := Partition(id, n); home != partition {
+		return &Error{kind: ErrWrongPartition, Message: fmt.Sprintf("an event of ID %q was written to partition %d, but lives on %d of %d: "+
+			"its producer does not place keys as Kafka's default partitioner does", id, partition, home, n)}
+	}
+	return s.Remember(fmt.Sprintf("%d@%d", partition, offset))
+}
+
+// Tokens names what the session has written, for Remember, also in another process, or for AtLeast of a list.
+func (s *Session) Tokens() string {
+	return strings.Join(s.tokens(func(int32) bool { return true }), ",")
+}
+
+// tokens gives those of some partitions, in their order.
+func (s *Session) tokens(on func(int32) bool) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []token
+	for p, t := range s.newest {
+		if on(p) {
+			all = append(all, t)
+		}
+	}
+	slices.SortFunc(all, func(a, b token) int { return cmp.Compare(a.partition, b.partition) })
+	texts := make([]string, len(all))
+	for i, t := range all {
+		texts[i] = t.text
+	}
+	return texts
+}
+
+// homes gives the partitions on which IDs live. ok is false where the session has written nothing, and so asks for nothing.
+func (s *Session) homes(ctx context.Context, ids ...string) (on map[int32]bool, ok bool, err error) {
+	s.mu.Lock()
+	ok = len(s.newest) > 0
+	s.mu.Unlock()
+	if !ok {
+		return nil, false, nil
+	}
+	n, err := s.client.partitionCount(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	on = make(map[int32]bool, 1)
+	for _, id := range ids {
+		on[Partition(id, n)] = true
+	}
+	return on, true, nil
+}
+
+// after adds to a read the tokens of partitions: the views refuse those of others.
+func (s *Session) after(on map[int32]bool, opts []Option) []Option {
+	if tokens := s.tokens(func(p int32) bool { return on[p] }); len(tokens) > 0 {
+		return append(slices.Clip(opts), AtLeast(tokens...))
+	}
+	return opts
+}
+
+// Get is Client.Get after what was written.
+func (s *Session) Get(ctx context.Context, id string, opts ...Option) (a Answer, err error) {
+	for {
+		on, ok, err := s.homes(ctx, id)
+		if err != nil {
+			return a, err
+		}
+		a, err = s.client.Get(ctx, id, s.after(on, opts)...)
+		at := a.Partition
+		if e := (*Error)(nil); errors.As(err, &e) && e.AsOf != nil {
+			at = e.AsOf.Partition
+		} else if err != nil {
+			return a, err
+		}
+		if !ok || on[at] || errors.Is(err, ErrWrongPartition) {
+			return a, err
+		}
+		s.client.partitions.Store(0) // the job was given another number of partitions
+	}
+}
+
+// BatchGet is Client.BatchGet after what was written.
+func (s *Session) BatchGet(ctx context.Context, ids []string, opts ...Option) (*Batch, error) {
+	for {
+		on, ok, err := s.homes(ctx, ids...)
+		if err != nil {
+			return nil, err
+		}
+		b, err := s.client.BatchGet(ctx, ids, s.after(on, opts)...)
+		if err != nil || !ok || !slices.ContainsFunc(b.AsOf, func(f Freshness) bool { return !on[f.Partition] }) {
+			return b, err
+		}
+		s.client.partitions.Store(0) // the job was given another number of partitions
+	}
+}
+
+// List is Client.List after what was written before it was called.
+func (s *Session) List(ctx context.Context, prefix string, opts ...Option) iter.Seq2[*State, error] {
+	return s.client.List(ctx, prefix, s.all(opts)...)
+}
+
+// ListByFlag is Client.ListByFlag after what was written before it was called.
+func (s *Session) ListByFlag(ctx context.Context, flag string, opts ...Option) iter.Seq2[*State, error] {
+	return s.client.ListByFlag(ctx, flag, s.all(opts)...)
+}
+
+func (s *Session) all(opts []Option) []Option {
+	if tokens := s.tokens(func(int32) bool { return true }); len(tokens) > 0 {
+		opts = append(slices.Clip(opts), AtLeast(tokens...))
+	}
+	return opts
+}
