@@ -52,7 +52,7 @@ func (c *Change) appendProto(dst []byte) []byte {
 // watchRPC serves a watch as a stream of answers, which ends with a reset.
 func (v *View) watchRPC(ctx context.Context, req *connect.Request[pb.WatchRequest], out *connect.ServerStream[watchAnswer]) error {
 	m := req.Msg
-	watcher, err := v.Watch(WatchRequest{ID: m.Id, Prefix: m.Prefix, Flag: m.Flag, From: m.From, Client: host(req.Peer().Addr)})
+	watcher, err := v.Watch(WatchRequest{ID: m.Id, Prefix: m.Prefix, Flag: m.Flag, From: m.From, Client: clientOf(ctx, req.Peer().Addr)})
 	if err != nil {
 		return connectError(err)
 	}

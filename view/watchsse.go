@@ -23,7 +23,7 @@ func (v *View) serveWatch(w http.ResponseWriter, r *http.Request) error {
 			return &Invalid{name + " is empty"} // and would be everything
 		}
 	}
-	q := WatchRequest{ID: given.Get("id"), Prefix: given.Get("prefix"), Flag: given.Get("flag"), From: given.Get("from"), Client: host(r.RemoteAddr)}
+	q := WatchRequest{ID: given.Get("id"), Prefix: given.Get("prefix"), Flag: given.Get("flag"), From: given.Get("from"), Client: clientOf(r.Context(), r.RemoteAddr)}
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		q.From = last
 	}
