@@ -39,7 +39,9 @@ func (v *View) serveWatch(w http.ResponseWriter, r *http.Request) error {
 	h.Set("X-Accel-Buffering", "no") // a proxy that gathers would hold events back
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		v.stream(v.streaming(w), r, watcher)
+		s := v.streaming(w)
+		s.begin()
+		v.stream(s, r, watcher)
 	}
 	return nil
 }
