@@ -64,6 +64,8 @@ func (g *Gone) Error() string { return g.What }
 // outcomes is the one table of what errors are over HTTP and RPC. Their codes are named alike.
 var outcomes = map[connect.Code]int{
 	connect.CodeInvalidArgument:    http.StatusBadRequest,
+	connect.CodeUnauthenticated:    http.StatusUnauthorized,
+	connect.CodePermissionDenied:   http.StatusForbidden,
 	connect.CodeNotFound:           http.StatusNotFound,
 	connect.CodeUnimplemented:      http.StatusMethodNotAllowed,
 	connect.CodeFailedPrecondition: http.StatusGone,

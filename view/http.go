@@ -54,7 +54,7 @@ func (v *View) Handler() http.Handler {
 			h.ServeHTTP(w, r)
 		} else if strings.HasPrefix(path, flagPath) && strings.HasSuffix(path, flagEnd) && len(path) >= len(flagPath+flagEnd) {
 			flag.ServeHTTP(w, r)
-		} else if strings.HasPrefix(path, "/tidemark.v1.") || strings.HasPrefix(path, "/grpc.") {
+		} else if IsRPC(path) {
 			rpc.ServeHTTP(w, r)
 		} else {
 			fail(w, notFound("no such path: "+strconv.QuoteToASCII(r.URL.Path)))

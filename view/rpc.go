@@ -44,7 +44,10 @@ func (v *View) rpc() http.Handler {
 		return v.status(), nil
 	}, options)
 	watch := connect.NewServerStreamHandler(tidemarkv1connect.ViewWatchProcedure, v.watchRPC, connect.WithSchema(schemaOf("Watch")), connect.WithHandlerOptions(options...))
-	mux.HandleFunc(tidemarkv1connect.ViewWatchProcedure, func(w http.ResponseWriter, r *http.Request) { watch.ServeHTTP(v.streaming(w), r) })
+	mux.HandleFunc(tidemarkv1connect.ViewWatchProcedure, func(w http.ResponseWriter, r *http.Request) {
+		s := v.streaming(w)
+		watch.ServeHTTP(s, r.WithContext(context.WithValue(r.Context(), streamKey{}, s)))
+	})
 	mux.Handle(grpchealth.NewHandler(health{v}))
 	reflector := grpcreflect.NewStaticReflector(tidemarkv1connect.ViewName, grpchealth.HealthV1ServiceName)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))

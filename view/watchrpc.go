@@ -52,11 +52,14 @@ func (c *Change) appendProto(dst []byte) []byte {
 // watchRPC serves a watch as a stream of answers, which ends with a reset.
 func (v *View) watchRPC(ctx context.Context, req *connect.Request[pb.WatchRequest], out *connect.ServerStream[watchAnswer]) error {
 	m := req.Msg
-	watcher, err := v.Watch(WatchRequest{ID: m.Id, Prefix: m.Prefix, Flag: m.Flag, From: m.From, Client: host(req.Peer().Addr)})
+	watcher, err := v.Watch(WatchRequest{ID: m.Id, Prefix: m.Prefix, Flag: m.Flag, From: m.From, Client: clientOf(ctx, req.Peer().Addr)})
 	if err != nil {
 		return connectError(err)
 	}
 	defer watcher.Close()
+	if s, ok := ctx.Value(streamKey{}).(*streamWriter); ok {
+		s.begin()
+	}
 	for events := []Event(nil); ; clear(events) { // so that what was told can be freed
 		events, err = watcher.Next(ctx, events[:0])
 		if errors.Is(err, ErrWatchEnded) {
@@ -80,13 +83,17 @@ func host(addr string) string {
 	return addr
 }
 
-// streaming lifts the server's deadlines from a stream, which has no end, and bounds each of its writes instead.
+// streaming bounds each write of a stream, which has no end, in place of the whole answer.
 func (v *View) streaming(w http.ResponseWriter) *streamWriter {
-	s := &streamWriter{ResponseWriter: w, control: http.NewResponseController(w), each: v.cfg.Watch.WriteTimeout}
-	// Where the writer knows no deadlines, there are none to lift.
-	_ = s.control.SetReadDeadline(time.Time{})
-	return s
+	return &streamWriter{ResponseWriter: w, control: http.NewResponseController(w), each: v.cfg.Watch.WriteTimeout}
 }
+
+// streamKey is where the context of an RPC has its streamWriter.
+type streamKey struct{}
+
+// begin lifts the server's deadline for the request. Before the request was read whole, it holds: else half a request would
+// be a connection for ever, which counts as no watcher. Where the writer knows no deadlines, there are none to lift.
+func (s *streamWriter) begin() { _ = s.control.SetReadDeadline(time.Time{}) }
 
 type streamWriter struct {
 	http.ResponseWriter

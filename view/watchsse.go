@@ -23,7 +23,7 @@ func (v *View) serveWatch(w http.ResponseWriter, r *http.Request) error {
 			return &Invalid{name + " is empty"} // and would be everything
 		}
 	}
-	q := WatchRequest{ID: given.Get("id"), Prefix: given.Get("prefix"), Flag: given.Get("flag"), From: given.Get("from"), Client: host(r.RemoteAddr)}
+	q := WatchRequest{ID: given.Get("id"), Prefix: given.Get("prefix"), Flag: given.Get("flag"), From: given.Get("from"), Client: clientOf(r.Context(), r.RemoteAddr)}
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		q.From = last
 	}
@@ -39,7 +39,9 @@ func (v *View) serveWatch(w http.ResponseWriter, r *http.Request) error {
 	h.Set("X-Accel-Buffering", "no") // a proxy that gathers would hold events back
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		v.stream(v.streaming(w), r, watcher)
+		s := v.streaming(w)
+		s.begin()
+		v.stream(s, r, watcher)
 	}
 	return nil
 }

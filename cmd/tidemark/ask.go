@@ -10,7 +10,8 @@ import (
 
 // asking is what get, list and dump have in common: whom they ask.
 type asking struct {
-	View string `placeholder:"URL" help:"Ask the view there, such as http://127.0.0.1:8080, instead of reading the table from Kafka. It needs no job file."`
+	View  string `placeholder:"URL" help:"Ask the view there, such as http://127.0.0.1:8080, instead of reading the table from Kafka. It needs no job file."`
+	Token string `placeholder:"TOKEN" env:"TIDEMARK_TOKEN" help:"Say to the view who asks. Others can read a command line: prefer the environment. With https, --tls-ca and --tls-cert are those of the view."`
 }
 
 // reader is somebody who knows the states: Kafka's table, or a view.
@@ -25,7 +26,7 @@ type reader interface {
 // open finds the one to ask.
 func (q *asking) open(a *app) (reader, error) {
 	if q.View != "" {
-		return newViewReader(q.View)
+		return newViewReader(q.View, q.Token, a.globals)
 	}
 	conn, err := a.connect(mayStart)
 	if err != nil {

@@ -17,10 +17,11 @@ import (
 // viewReader asks a view over HTTP.
 type viewReader struct {
 	base   string
+	token  string // "": none
 	client *http.Client
 }
 
-func newViewReader(base string) (*viewReader, error) {
+func newViewReader(base, token string, g *globals) (*viewReader, error) {
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
@@ -28,7 +29,11 @@ func newViewReader(base string) (*viewReader, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, usagef("--view %s: want an address such as http://127.0.0.1:8080", base)
 	}
-	return &viewReader{base: strings.TrimRight(base, "/"), client: &http.Client{Timeout: time.Minute}}, nil
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if transport.TLSClientConfig, err = g.tls(); err != nil {
+		return nil, err
+	}
+	return &viewReader{base: strings.TrimRight(base, "/"), token: token, client: &http.Client{Timeout: time.Minute, Transport: transport}}, nil
 }
 
 // viewPlace is as_of as a view tells it.
@@ -79,6 +84,9 @@ func (v *viewReader) ask(ctx context.Context, path string, into any) error {
 	if err != nil {
 		return usagef("--view %s: %w", v.base, err)
 	}
+	if v.token != "" {
+		req.Header.Set("Authorization", "Bearer "+v.token)
+	}
 	resp, err := v.client.Do(req)
 	if err != nil {
 		return fmt.Errorf("no view answers: %w: is `tidemark view` up there?", err)
@@ -93,7 +101,10 @@ func (v *viewReader) ask(ctx context.Context, path string, into any) error {
 		if json.Unmarshal(body, problem) != nil || problem.Code == "" {
 			return usagef("%s is no view: it answers %s", v.base, resp.Status)
 		}
-		if problem.Code == "invalid_argument" {
+		switch problem.Code {
+		case "unauthenticated":
+			return usagef("%w: set TIDEMARK_TOKEN, or show a certificate (--tls-cert, --tls-key)", problem)
+		case "invalid_argument", "permission_denied":
 			return &usage{problem}
 		}
 		return problem

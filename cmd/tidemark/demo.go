@@ -148,15 +148,19 @@ func (d *demo) run() (err error) {
 	}); err != nil {
 		return err
 	}
-	if d.view, err = view.New(viewConfig(d.conn, filepath.Join(d.dir, "view"), d.registry, d.log)); err != nil {
+	if d.view, err = view.New(viewConfig(d.conn, filepath.Join(d.dir, "view"), d.registry, d.log, view.WatchConfig{})); err != nil {
 		return err
 	}
 	actors := []func(context.Context) error{d.proc.Run, d.view.Run, d.tell}
 	if !d.cmd.Once {
+		g, err := (&guardFlags{}).guard(d.registry, d.log, d.show)
+		if err != nil {
+			return err
+		}
 		if d.l, err = d.listen(); err != nil {
 			return err
 		}
-		actors = append(actors, serveView(d.view, d.l, d.registry))
+		actors = append(actors, g.Run, g.server(d.l, viewHandler(d.view, d.registry)))
 	}
 	if err := together(d.ctx, actors...); err != nil {
 		return err

@@ -54,6 +54,7 @@ type cli struct {
 	List    listCmd    `cmd:"" help:"Print the IDs."`
 	Dump    dumpCmd    `cmd:"" help:"Print all states as NDJSON, in ID order."`
 	Verify  verifyCmd  `cmd:"" help:"Fold the input again and compare every ID with the committed state."`
+	Token   tokenCmd   `cmd:"" help:"Make a token for those who ask a view."`
 	Topics  topicsCmd  `cmd:"" help:"Show, create and check the topics of a job."`
 
 	Version kong.VersionFlag `help:"Print the version."`

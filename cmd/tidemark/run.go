@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,10 +28,10 @@ type runCmd struct {
 	UntilCaughtUp bool   `help:"End with 0 once every input record that was there at the start is committed."`
 	Listen        string `placeholder:"HOST:PORT" help:"Serve /metrics, /healthz and /readyz there."`
 	View          string `placeholder:"HOST:PORT" help:"Serve a view of the job there, in the same process; its state lies in ./.tidemark/view/NAME."`
-	Insecure      bool   `help:"Let --listen and --view take an address that other machines can reach, without TLS and without asking who they are."`
 	InflatedMib   int32  `name:"inflated-mib" placeholder:"N" help:"The most that one compressed record batch of the input may inflate to, in MiB (128). One that is larger stops the process."`
 	Replication   int16  `placeholder:"N" help:"Replicas of the topics that are created. Default: as many as the input topic has."`
-	ingestFlags
+
+	viewFlags
 }
 
 func (*runCmd) Help() string {
@@ -118,16 +119,26 @@ func (r *running) run() error {
 
 // servers opens what else answers in this process.
 func (r *running) servers(registry *prometheus.Registry) (actors []func(context.Context) error, err error) {
-	if c := r.cmd; c.Listen != "" {
-		l, err := listen("listen", c.Listen, c.Insecure)
+	c := r.cmd
+	addrs := slices.DeleteFunc([]string{c.Listen, c.View}, func(addr string) bool { return addr == "" })
+	if len(addrs) == 0 {
+		return nil, nil
+	}
+	g, err := c.guard(registry, r.log, r.show, addrs...)
+	if err != nil {
+		return nil, err
+	}
+	actors = append(actors, g.Run)
+	if c.Listen != "" {
+		l, err := g.listen("listen", c.Listen)
 		if err != nil {
 			return nil, err
 		}
-		r.log.Info("serving metrics", "url", "http://"+l.Addr().String()+"/metrics")
-		actors = append(actors, func(ctx context.Context) error { return serve(ctx, l, r.handler(registry)) })
+		r.log.Info("serving metrics", "url", g.url(l)+"/metrics")
+		actors = append(actors, g.server(l, r.handler(registry)))
 	}
-	if c := r.cmd; c.View != "" {
-		l, err := listen("view", c.View, c.Insecure)
+	if c.View != "" {
+		l, err := g.listen("view", c.View)
 		if err != nil {
 			return nil, err
 		}
@@ -135,8 +146,8 @@ func (r *running) servers(registry *prometheus.Registry) (actors []func(context.
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
-		r.log.Info("serving a view", "url", "http://"+l.Addr().String())
-		actors = append(append(actors, more...), serveView(v, l, registry))
+		r.log.Info("serving a view", "url", g.url(l))
+		actors = append(append(actors, more...), g.server(l, viewHandler(v, registry)))
 	}
 	return actors, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,25 +12,30 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
+	"github.com/tidemark/tidemark/view/guard"
 )
 
-// listen opens an address for HTTP. Only the loopback interface is served unless insecure says that others may come too:
-// there is neither TLS nor any question who somebody is.
-func listen(flag, addr string, insecure bool) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
+// listen opens an address for HTTP. Only the loopback interface is served unless letIn says that others may come too: who
+// they are is asked, over TLS, or somebody has said that it need not be.
+func listen(flag, addr string, letIn bool) (net.Listener, error) {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return nil, usagef("--%s %s: want HOST:PORT, such as 127.0.0.1:8080", flag, addr)
 	}
-	ip := net.ParseIP(host)
-	if loopback := host == "localhost" || ip != nil && ip.IsLoopback(); !loopback && !insecure {
-		return nil, usagef("--%s %s: other machines could reach it, and nobody is asked who they are: name 127.0.0.1, or say --insecure", flag, addr)
+	if !isLoopback(addr) && !letIn {
+		return nil, usagef("--%s %s: other machines could reach it: ask who they are, over TLS (--serve-tls-cert, --serve-tls-key and --principals), name 127.0.0.1, or say --insecure", flag, addr)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, usagef("--%s %s: %w: name another address", flag, addr, err)
 	}
 	return l, nil
+}
+
+// isLoopback tells addresses that no other machine can reach.
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // shutdownWithin is how long answers that are under way may take at the end.
@@ -43,32 +49,42 @@ type limits struct {
 	idle             time.Duration // between two requests of a connection
 	headerBytes      int
 	connections      int // at once; further ones wait to be accepted. Files and Kafka's connections need descriptors too
+	// clientConnections are those of one address; further ones are closed.
+	clientConnections int
+	streams           int         // at once in a connection of HTTP/2
+	tls               *tls.Config // nil: no TLS
+	faults            *log.Logger // where connections that fail are told of; nil: nowhere
 }
 
 var serveLimits = limits{
 	readHeader: 10 * time.Second, read: 30 * time.Second, write: time.Minute, idle: 2 * time.Minute,
-	headerBytes: 64 << 10, connections: 512,
+	headerBytes: 64 << 10, connections: 4096, clientConnections: 1024, streams: 250,
 }
 
 // serve answers until the context ends, and then finishes what is under way.
-func serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	return serveLimits.serve(ctx, l, h)
-}
-
 func (m limits) serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: m.readHeader, ReadTimeout: m.read, WriteTimeout: m.write, IdleTimeout: m.idle,
-		MaxHeaderBytes: m.headerBytes, ErrorLog: log.New(io.Discard, "", 0), // it would hold what strangers send
+		MaxHeaderBytes: m.headerBytes, ErrorLog: m.faults,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		Protocols:   &http.Protocols{},
+		Protocols:   &http.Protocols{}, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: m.streams},
+		TLSConfig: m.tls,
 	}
-	if m.connections > 0 {
-		l = netutil.LimitListener(l, m.connections)
+	if m.faults == nil {
+		s.ErrorLog = log.New(io.Discard, "", 0) // it would hold what strangers send
 	}
+	l = guard.Listener(l, m.connections, m.clientConnections)
 	s.Protocols.SetHTTP1(true)
-	s.Protocols.SetUnencryptedHTTP2(true) // gRPC, by clients that know that they will get it
+	s.Protocols.SetHTTP2(m.tls != nil)
+	s.Protocols.SetUnencryptedHTTP2(m.tls == nil) // gRPC, by clients that know that they will get it
 	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(l) }()
+	go func() {
+		if m.tls != nil {
+			ended <- s.ServeTLS(l, "", "")
+		} else {
+			ended <- s.Serve(l)
+		}
+	}()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"path/filepath"
 
@@ -19,10 +18,16 @@ const listenDefault = "127.0.0.1:8080"
 
 // viewCmd serves the states of a job.
 type viewCmd struct {
-	Listen   string `default:"${listen}" placeholder:"HOST:PORT" help:"Where to answer (${listen})."`
-	Insecure bool   `help:"Let --listen take an address that other machines can reach, without TLS and without asking who they are."`
-	State    string `placeholder:"DIR" help:"Directory of the local state. It may be deleted while nothing runs. Default: ./.tidemark/view/NAME."`
+	Listen string `default:"${listen}" placeholder:"HOST:PORT" help:"Where to answer (${listen})."`
+	State  string `placeholder:"DIR" help:"Directory of the local state. It may be deleted while nothing runs. Default: ./.tidemark/view/NAME."`
+
+	viewFlags
+}
+
+// viewFlags are those of the verbs that serve a view.
+type viewFlags struct {
 	ingestFlags
+	guardFlags
 }
 
 func (*viewCmd) Help() string {
@@ -36,7 +41,12 @@ number may run. Every answer says as of which input position it is and how old; 
   curl 'http://127.0.0.1:8080/v1/ids/85.245.107.41?at_least=3@1042'   not before event 1042 of partition 3 is counted
   curl -N 'http://127.0.0.1:8080/v1/watch?flag=NAME'       every committed version of what bears the flag, as it comes
   curl --json '{"id":"a","value":1}' http://127.0.0.1:8080/v1/events   with --ingest: writes an event, and answers the token to read after
-  also / for people, /openapi.json, /healthz, /readyz and /metrics; gRPC has reflection and health`
+  also / for people, /openapi.json, /healthz, /readyz and /metrics; gRPC has reflection and health
+
+Other machines are let in where callers are asked who they are, over TLS:
+
+  tidemark token billing --role read,watch --to principals
+  tidemark view … --listen :8443 --serve-tls-cert cert.pem --serve-tls-key key.pem --principals principals`
 }
 
 // Run serves until it is told to end.
@@ -46,7 +56,13 @@ func (c *viewCmd) Run(a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.close()) }()
-	l, err := listen("listen", c.Listen, c.Insecure)
+	log := a.logger(a.err)
+	registry := newRegistry()
+	g, err := c.guard(registry, log, a.err, c.Listen)
+	if err != nil {
+		return err
+	}
+	l, err := g.listen("listen", c.Listen)
 	if err != nil {
 		return err
 	}
@@ -54,14 +70,12 @@ func (c *viewCmd) Run(a *app) (err error) {
 	if dir == "" {
 		dir = a.viewDir(conn)
 	}
-	log := a.logger(a.err)
-	registry := newRegistry()
 	actors, v, err := c.open(conn, dir, registry, log)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	log.Info("view", "job", conn.job.Names.Job, "url", "http://"+l.Addr().String(), "state", dir, "brokers", conn.kafka.Brokers)
-	return together(a.ctx, append(actors, serveView(v, l, registry))...)
+	log.Info("view", "job", conn.job.Names.Job, "url", g.url(l), "state", dir, "brokers", conn.kafka.Brokers)
+	return together(a.ctx, append(actors, g.Run, g.server(l, viewHandler(v, registry)))...)
 }
 
 // viewDir is where the view of a job keeps its state by default.
@@ -70,8 +84,8 @@ func (a *app) viewDir(conn *connection) string {
 }
 
 // open makes the view of the flags, and gives what is to run for it.
-func (f *ingestFlags) open(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger) (actors []func(context.Context) error, v *view.View, err error) {
-	cfg := viewConfig(conn, dir, registry, log)
+func (f *viewFlags) open(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger) (actors []func(context.Context) error, v *view.View, err error) {
+	cfg := viewConfig(conn, dir, registry, log, f.watch())
 	in, err := f.ingest(conn, registry, log)
 	if err != nil {
 		return nil, nil, err
@@ -86,17 +100,18 @@ func (f *ingestFlags) open(conn *connection, dir string, registry *prometheus.Re
 	return append(actors, v.Run), v, nil
 }
 
-func viewConfig(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger) view.Config {
+func viewConfig(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger, watch view.WatchConfig) view.Config {
+	watch.Horizon = conn.watchHorizon()
 	return view.Config{
 		Kafka: conn.kafka, Names: conn.job.Names, Input: conn.job.Input, Schema: conn.job.Schema,
-		Dir: dir, Metrics: registry, Logger: log, Watch: view.WatchConfig{Horizon: conn.watchHorizon()},
+		Dir: dir, Metrics: registry, Logger: log, Watch: watch,
 	}
 }
 
-// serveView answers for a view, and with metrics.
-func serveView(v *view.View, l net.Listener, registry *prometheus.Registry) func(context.Context) error {
+// viewHandler answers for a view, and with metrics.
+func viewHandler(v *view.View, registry *prometheus.Registry) http.Handler {
 	metrics, answers := promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), v.Handler()
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// IDs are raw paths, so this is no multiplexer, which would clean them.
 		if r.URL.Path == "/metrics" {
 			metrics.ServeHTTP(w, r)
@@ -104,5 +119,4 @@ func serveView(v *view.View, l net.Listener, registry *prometheus.Registry) func
 		}
 		answers.ServeHTTP(w, r)
 	})
-	return func(ctx context.Context) error { return serve(ctx, l, handler) }
 }

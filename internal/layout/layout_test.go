@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"rules":         {"codecs", "internal/wire"},
 	"processor":     {"rules", "eos", "codecs", "internal/wire"},
 	"view":          {"eos", "codecs", "internal/wire", "proto/tidemark/v1", "proto/tidemark/v1/tidemarkv1connect"},
+	"view/guard":    {"view", "eos", "codecs", "internal/wire", "proto/tidemark/v1", "proto/tidemark/v1/tidemarkv1connect"},
 	"ops":           {"rules", "eos", "codecs", "internal/wire"},
 	// It implements what the view asks of a producer, and makes its tokens.
 	"ingest": {"view", "rules", "eos", "codecs", "internal/wire", "proto/tidemark/v1", "proto/tidemark/v1/tidemarkv1connect"},

@@ -1,0 +1,92 @@
+package guard
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/coreos/go-oidc/v3/oidc"
+)
+
+// identify finds out who calls. from is the caller's address, against which wrong tokens count. A token goes before a
+// certificate: it says more.
+func (g *Guard) identify(r *http.Request, from *client, now time.Time) (*Principal, *refusal) {
+	given := r.Header["Authorization"]
+	if len(given) == 0 {
+		return g.certified(r.TLS, now)
+	}
+	scheme, token, _ := strings.Cut(given[0], " ")
+	if len(given) > 1 || !strings.EqualFold(scheme, "bearer") || token == "" {
+		return nil, unauthenticated(badToken, "want one header Authorization: Bearer TOKEN")
+	}
+	if p := g.knownToken(token, now); p != nil {
+		if expired(p.Expires, now) {
+			return nil, unauthenticated(expiredCredential, "the token has expired")
+		}
+		return p, nil
+	}
+	if !from.failures.AllowN(now, 1) {
+		return nil, exhausted(tooManyFailures, after(g.cfg.Limits.ClientFailures), "too many wrong tokens came from this address")
+	}
+	if g.issuer == nil || !looksLikeJWT(token) {
+		return nil, unauthenticated(badToken, "the token is not known")
+	}
+	return g.signed(r.Context(), token, now)
+}
+
+// knownToken finds tokens that need no signature to be computed.
+func (g *Guard) knownToken(token string, now time.Time) *Principal {
+	if g.people != nil {
+		if p := g.people.current.Load().token(token); p != nil {
+			return p
+		}
+	}
+	if g.issuer == nil || !looksLikeJWT(token) {
+		return nil
+	}
+	sum := sha256.Sum256([]byte(token))
+	return g.issuer.remembered(&sum, now)
+}
+
+func (g *Guard) signed(ctx context.Context, token string, now time.Time) (*Principal, *refusal) {
+	sum := sha256.Sum256([]byte(token))
+	p, err := g.issuer.verify(ctx, token, &sum, now)
+	var late *oidc.TokenExpiredError
+	switch {
+	case errors.Is(err, errIssuer):
+		return nil, &refusal{noIssuer, connect.CodeUnavailable, "the token cannot be checked now: its issuer does not answer", issuerEvery}
+	case errors.As(err, &late):
+		return nil, unauthenticated(expiredCredential, "the token has expired")
+	case err != nil: // the cause holds what the caller wrote
+		return nil, unauthenticated(badToken, "the token is not valid here: its signature, issuer, audience or time is wrong")
+	}
+	return p, nil
+}
+
+// certified is who shows a client certificate, which the handshake has verified.
+func (g *Guard) certified(state *tls.ConnectionState, now time.Time) (*Principal, *refusal) {
+	if state == nil || len(state.VerifiedChains) == 0 {
+		return nil, unauthenticated(noCredential, "say who you are: Authorization: Bearer TOKEN, or a client certificate")
+	}
+	leaf := state.PeerCertificates[0]
+	if expired(leaf.NotAfter, now) { // since the handshake
+		return nil, unauthenticated(expiredCredential, "the client certificate has expired")
+	}
+	var people *principals
+	if g.people != nil {
+		people = g.people.current.Load()
+	}
+	p := people.cert(leaf)
+	switch {
+	case p == nil:
+		return nil, unauthenticated(badCertificate, "the client certificate has neither a SAN nor a common name")
+	case expired(p.Expires, now):
+		return nil, unauthenticated(expiredCredential, "what the certificate was allowed has expired")
+	}
+	return p, nil
+}

@@ -1,0 +1,71 @@
+package view
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+)
+
+// What stands before a view, such as package guard, tells callers who they are and what they may not, in the view's words.
+
+type clientKey struct{}
+
+// WithClient names the client for whom requests of the context count, where the number of watchers of each is bounded. Without
+// it a client is an address.
+func WithClient(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, clientKey{}, name)
+}
+
+func clientOf(ctx context.Context, addr string) string {
+	if name, ok := ctx.Value(clientKey{}).(string); ok {
+		return name
+	}
+	return host(addr)
+}
+
+var rpcErrors = connect.NewErrorWriter()
+
+// Refuse answers a request that does not reach the view, in the protocol that it speaks and in the one shape of errors. A
+// retryAfter above zero says when it is worth asking again.
+func Refuse(w http.ResponseWriter, r *http.Request, code connect.Code, message string, retryAfter time.Duration) {
+	seconds := ""
+	if retryAfter > 0 {
+		seconds = strconv.FormatInt(int64((retryAfter+time.Second-1)/time.Second), 10)
+	}
+	if IsRPC(r.URL.EscapedPath()) && rpcErrors.IsSupported(r) {
+		err := connect.NewError(code, errors.New(message))
+		if seconds != "" {
+			err.Meta().Set("Retry-After", seconds)
+		}
+		_ = rpcErrors.Write(w, r, err) // a caller who has gone hears nothing
+		return
+	}
+	if seconds != "" {
+		w.Header().Set("Retry-After", seconds)
+	}
+	f := &failure{code: code, message: message}
+	send(w, outcomes[code], f.appendJSON(nil))
+}
+
+// IsRPC tells the paths of gRPC, gRPC-Web and Connect.
+func IsRPC(path string) bool {
+	return strings.HasPrefix(path, "/tidemark.v1.") || strings.HasPrefix(path, "/grpc.")
+}
+
+// CodeOf is the code of an error that was answered with an HTTP status; 0 is none.
+func CodeOf(status int) connect.Code {
+	if status < http.StatusBadRequest {
+		return 0
+	}
+	for code, known := range outcomes {
+		if known == status {
+			return code
+		}
+	}
+	return connect.CodeUnknown
+}
