@@ -126,6 +126,48 @@ func (o *openapi) hasNoOther(seen map[string]bool) {
 	}
 }
 
+// describesAnswer asks, and looks whether the document has the answer.
+func (o *openapi) describesAnswer(r *running, seen map[string]bool, path, method, uri, body string, want int, headers ...string) (text, etag string) {
+	o.t.Helper()
+	req, err := http.NewRequest(method, r.url+uri, strings.NewReader(body))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	status, text, header := r.do(req)
+	if status != want {
+		o.t.Errorf("%s %s: got %d %s, want %d", method, uri, status, text, want)
+	}
+	if err := o.describes(path, method, status, header.Get("Content-Type"), text); err != nil {
+		o.t.Errorf("%s %s: the document has no such answer: %s\n%v", method, uri, text, err)
+	}
+	seen[fmt.Sprint(path, " ", status)] = true
+	return text, header.Get("ETag")
+}
+
+// describesProduce asks for every answer to an event, of a view that takes events and of one that does not.
+func (o *openapi) describesProduce(w *table, r *running, seen map[string]bool, producer *scripted) {
+	o.t.Helper()
+	ask := func(r *running, want int, contentType string) {
+		o.t.Helper()
+		o.describesAnswer(r, seen, "/v1/events", "POST", "/v1/events", `{"id":"a"}`, want, "Content-Type", contentType)
+	}
+	for status, result := range map[int]Produced{
+		200: {Token: "0@1"}, 400: {Code: connect.CodeInvalidArgument, Reason: "json"}, 429: {},
+		503: {Code: connect.CodeUnavailable}, 504: {Code: connect.CodeUnknown},
+	} {
+		producer.results, producer.full = []Produced{result}, status == 429
+		ask(r, status, "application/json")
+		if status == 200 {
+			ask(r, status, "application/x-ndjson")
+		}
+	}
+	w.producer = nil
+	ask(w.view(o.t.TempDir()), 405, "application/json")
+}
+
 func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
 	w := mustTable(t, embedded(t), 2)
 	producer := &scripted{}
@@ -138,22 +180,7 @@ func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
 	seen := map[string]bool{}
 	ask := func(path, method, uri, body string, want int, headers ...string) (string, string) {
 		t.Helper()
-		req, err := http.NewRequest(method, r.url+uri, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := 0; i < len(headers); i += 2 {
-			req.Header.Set(headers[i], headers[i+1])
-		}
-		status, text, header := r.do(req)
-		if status != want {
-			t.Errorf("%s %s: got %d %s, want %d", method, uri, status, text, want)
-		}
-		if err := doc.describes(path, method, status, header.Get("Content-Type"), text); err != nil {
-			t.Errorf("%s %s: the document has no such answer: %s\n%v", method, uri, text, err)
-		}
-		seen[fmt.Sprint(path, " ", status)] = true
-		return text, header.Get("ETag")
+		return doc.describesAnswer(r, seen, path, method, uri, body, want, headers...)
 	}
 	ask("/v1/status", "GET", "/v1/status", "", 200)
 	ask("/readyz", "GET", "/readyz", "", 503)
@@ -186,21 +213,7 @@ func TestOpenAPI_DescribesEveryAnswer(t *testing.T) {
 	ask(post, "POST", post, fmt.Sprintf(`{"ids":["a"],"at_least":"%d@9","wait":"0s"}`, p), 504)
 	ask("/v1/status", "GET", "/v1/status", "", 200)
 	ask("/v1/status", "GET", "/v1/status?x=1", "", 400)
-	for status, result := range map[int]Produced{
-		200: {Token: "0@1"}, 400: {Code: connect.CodeInvalidArgument, Reason: "json"}, 429: {},
-		503: {Code: connect.CodeUnavailable}, 504: {Code: connect.CodeUnknown},
-	} {
-		producer.results, producer.full = []Produced{result}, status == 429
-		ask("/v1/events", "POST", "/v1/events", `{"id":"a"}`, status, "Content-Type", "application/json")
-		if status == 200 {
-			ask("/v1/events", "POST", "/v1/events", `{"id":"a"}`, status, "Content-Type", "application/x-ndjson")
-		}
-	}
-	takes := r.url
-	w.producer = nil
-	r.url = w.view(t.TempDir()).url
-	ask("/v1/events", "POST", "/v1/events", `{"id":"a"}`, 405, "Content-Type", "application/json")
-	r.url = takes
+	doc.describesProduce(w, r, seen, producer)
 	ask("/readyz", "GET", "/readyz", "", 200)
 	ask("/healthz", "GET", "/healthz", "", 200)
 	ask("/v1/watch", "GET", "/v1/watch?id=a&flag=big", "", 400)

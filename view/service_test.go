@@ -143,6 +143,13 @@ func TestService_EveryTransportGivesTheSameAnswer(t *testing.T) {
 	}
 }
 
+// unasked is what a read cannot ask for: too many watchers, events of which it is not known whether they are written, a method that is
+// not there, a caller who has gone, a fault of our own; and what only the guard before a view says.
+var unasked = []connect.Code{
+	connect.CodeResourceExhausted, connect.CodeUnknown, connect.CodeUnimplemented, connect.CodeCanceled, connect.CodeInternal,
+	connect.CodeUnauthenticated, connect.CodePermissionDenied,
+}
+
 // TestService_ErrorsHaveOneShape asks for every code that a read can get, over every transport.
 func TestService_ErrorsHaveOneShape(t *testing.T) {
 	w := mustTable(t, embedded(t), 1)
@@ -203,9 +210,7 @@ func TestService_ErrorsHaveOneShape(t *testing.T) {
 			}
 		}
 	}
-	// What a read cannot ask for: too many watchers, events of which it is not known whether they are written, a method that is
-	// not there, a caller who has gone, a fault of our own.
-	for _, code := range []connect.Code{connect.CodeResourceExhausted, connect.CodeUnknown, connect.CodeUnimplemented, connect.CodeCanceled, connect.CodeInternal} {
+	for _, code := range unasked {
 		seen[code] = true
 	}
 	if want := slices.Sorted(maps.Keys(outcomes)); !slices.Equal(slices.Sorted(maps.Keys(seen)), want) {
