@@ -49,7 +49,7 @@ type entry struct {
 }
 
 // entryBytes is what an entry takes beside its state.
-const entryBytes = 600
+const entryBytes = 350
 
 // floor is what one page of the load has seen: the commits of all partitions, for IDs up to last.
 type floor struct {

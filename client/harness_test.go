@@ -1,10 +1,11 @@
 package client
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tidemark/tidemark/internal/jobtest"
 )
@@ -56,11 +57,20 @@ func await(t testing.TB, lacks func() error) {
 
 func points(s *State) string { return s.GetTotals()["points"].GetStringValue() }
 
-// kindOf names the error of a request.
-func kindOf(err error) string {
-	var e *Error
-	if !errors.As(err, &e) {
-		return fmt.Sprint(err)
+func mustMarshal(t testing.TB, m proto.Message) []byte {
+	t.Helper()
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return e.kind.Error()
+	return b
+}
+
+func mustUnmarshal(t testing.TB, b []byte) *State {
+	t.Helper()
+	s := &State{}
+	if err := proto.Unmarshal(b, s); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
