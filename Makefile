@@ -76,7 +76,7 @@ sim-long: ## 100,000 simulated crashes, about 25 minutes; ARGS="-for 8m" for a p
 	go run ./internal/sim/cmd -crashes 100000 $(ARGS)
 
 stall: ## what watchers that take nothing cost the others: 10 % at most, on a quiet machine; 5 minutes
-	go run ./internal/watchers/cmd -stall 5 -watchers 500 -rate 500 -pad 800 -for 20s $(ARGS)
+	go run ./internal/watchers/cmd -stall 8 -watchers 500 -rate 500 -pad 800 -for 12s $(ARGS)
 
 takeover: bin/chaos ## 50 takeovers after kill -9 at default settings, then processors that join, leave and restart; about 10 minutes
 	bin/chaos $(DEFAULTS) -processors 3 -only "kill -9" -within any=10s -faults 50 -every 1s -events 100000 $(ARGS)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -110,21 +111,28 @@ func failureOf(err error) *failure {
 	case errors.As(err, &elsewhere):
 		return &failure{code: connect.CodeInvalidArgument, message: err.Error(), asOf: &elsewhere.AsOf}
 	case errors.As(err, &invalid):
-		return &failure{code: connect.CodeInvalidArgument, message: err.Error()}
+		return newFailure(connect.CodeInvalidArgument, err)
 	case errors.As(err, &unavailable), errors.Is(err, errStopped):
-		return &failure{code: connect.CodeUnavailable, message: err.Error()}
+		return newFailure(connect.CodeUnavailable, err)
 	case errors.As(err, &late):
-		return &failure{code: connect.CodeDeadlineExceeded, message: err.Error(), asOf: &late.AsOf}
+		f = newFailure(connect.CodeDeadlineExceeded, err)
+		f.asOf = &late.AsOf
+		return f
 	case errors.As(err, &tooMany):
-		return &failure{code: connect.CodeResourceExhausted, message: err.Error()}
+		return newFailure(connect.CodeResourceExhausted, err)
 	case errors.As(err, &gone):
-		return &failure{code: connect.CodeFailedPrecondition, message: err.Error()}
+		return newFailure(connect.CodeFailedPrecondition, err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return &failure{code: connect.CodeDeadlineExceeded, message: "the caller's deadline passed"}
 	case errors.Is(err, context.Canceled):
 		return &failure{code: connect.CodeCanceled, message: "the caller has gone"}
 	}
-	return &failure{code: connect.CodeInternal, message: err.Error()}
+	return newFailure(connect.CodeInternal, err)
+}
+
+// newFailure makes the message text: what it quotes of a request may be any bytes, and JSON and Protobuf take UTF-8 alone.
+func newFailure(code connect.Code, err error) *failure {
+	return &failure{code: code, message: strings.ToValidUTF8(err.Error(), "\ufffd")}
 }
 
 // appendJSON appends the error as Connect does, so that one reader of errors is enough for both.

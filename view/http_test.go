@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func newRecorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
@@ -122,6 +123,25 @@ func TestHTTP_RefusesByName(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != 405 || resp.Header.Get("Allow") != "GET, HEAD" {
 		t.Errorf("POST: got %d, want 405 with Allow", resp.StatusCode)
+	}
+}
+
+// TestHTTP_ErrorsAreUTF8 even where they quote a body that is not.
+func TestHTTP_ErrorsAreUTF8(t *testing.T) {
+	w := mustTable(t, embedded(t), 1)
+	w.begin()
+	r := w.view(t.TempDir()).ready()
+	for _, body := range []string{"\xc3\xdf\t", "{\"ids\":[\"\xff\"]}", "{\"\xc3\xdf\":1}", "\xff"} {
+		for _, path := range []string{"/v1/ids:batchGet", "/tidemark.v1.View/BatchGet"} {
+			req, err := http.NewRequest(http.MethodPost, r.url+path, strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/json")
+			if code, text, _ := r.do(req); code != 400 || !utf8.ValidString(text) || !json.Valid([]byte(text)) {
+				t.Errorf("%s with %q: got %d %q, want a 400 in UTF-8", path, body, code, text)
+			}
+		}
 	}
 }
 

@@ -82,6 +82,9 @@ func (t *task) run(ctx context.Context) error {
 	return serve(ctx, v, registry)
 }
 
+// inFlightBytes is what lies between a view and one who takes nothing.
+const inFlightBytes = 64 << 10
+
 // serve says on standard output where the view answers.
 func serve(ctx context.Context, v *view.View, registry *prometheus.Registry) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -91,7 +94,11 @@ func serve(ctx context.Context, v *view.View, registry *prometheus.Registry) err
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/", v.Handler())
-	server := &http.Server{Handler: mux, Protocols: &http.Protocols{}}
+	server := &http.Server{Handler: mux, Protocols: &http.Protocols{}, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+		// The kernel would take megabytes for who takes nothing; here it is the view that has to bear it.
+		_ = c.(*net.TCPConn).SetWriteBuffer(inFlightBytes)
+		return ctx
+	}}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
 	served := make(chan error, 1)

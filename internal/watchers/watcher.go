@@ -52,7 +52,7 @@ type clients [transports]*http.Client
 func newClients() *clients {
 	c := &clients{}
 	for i := range c {
-		t := &http.Transport{MaxIdleConns: -1, DisableCompression: true, Protocols: &http.Protocols{}}
+		t := &http.Transport{MaxIdleConns: -1, DisableCompression: true, Protocols: &http.Protocols{}, HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: inFlightBytes}}
 		t.Protocols.SetHTTP1(transport(i) == sse1)
 		t.Protocols.SetUnencryptedHTTP2(transport(i) != sse1)
 		c[i] = &http.Client{Transport: t}
