@@ -24,7 +24,7 @@ bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minut
 build: ## build bin/tidemark
 	CGO_ENABLED=0 go build -trimpath -o bin/tidemark ./cmd/tidemark
 
-chaos: bin/chaos ## 3 brokers, 1,000,000 events, 90 faults of 25 kinds, views asked all the time; about 8 minutes; ARGS="-seed N …"
+chaos: bin/chaos ## 3 brokers, 1,000,000 events, 90 faults of 28 kinds, views asked all the time; about 8 minutes; ARGS="-seed N …"
 	bin/chaos $(CHAOS) -faults 90 -every 3s -events 1000000 $(ARGS)
 
 chaos-long: bin/chaos ## the same with 400 faults and 5,000,000 events, and stock Goka as the control, which must lose count
