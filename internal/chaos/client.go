@@ -38,13 +38,13 @@ type reads interface {
 // client reaches one view over every transport that it has. Its connections are kept, and find the view again where it listens
 // after a restart.
 type client struct {
-	view    *slot
-	base    string
-	http    *http.Client
-	rpc     tidemarkv1connect.ViewClient // gRPC
-	over    map[string]reads
-	http2   *http.Transport
-	streams *http.Transport // of HTTP/1, one connection for each
+	view *slot
+	base string
+	http *http.Client
+	grpc tidemarkv1connect.ViewClient
+	over map[string]reads // by transport
+	// close lets the connections go that are not in use.
+	close func()
 }
 
 func newClient(view *slot, connections int) *client {
@@ -55,20 +55,20 @@ func newClient(view *slot, connections int) *client {
 		}
 		return (&net.Dialer{}).DialContext(ctx, network, string(addr))
 	}
-	http1 := &http.Transport{DialContext: dial, MaxIdleConnsPerHost: connections}
 	http2 := &http.Transport{DialContext: dial, Protocols: &http.Protocols{}}
 	http2.Protocols.SetUnencryptedHTTP2(true)
-	c := &client{view: view, base: "http://" + view.task.Instance, http: &http.Client{Transport: http1}, streams: http1, http2: http2}
-	c.rpc = tidemarkv1connect.NewViewClient(&http.Client{Transport: http2}, c.base, connect.WithGRPC())
+	c := &client{
+		view: view, base: "http://" + view.task.Instance, http: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: connections}},
+	}
+	c.grpc = tidemarkv1connect.NewViewClient(&http.Client{Transport: http2}, c.base, connect.WithGRPC())
 	c.over = map[string]reads{
-		overREST: rest{c}, overGRPC: c.rpc, overConnect: tidemarkv1connect.NewViewClient(c.http, c.base),
+		overREST: rest{c}, overGRPC: c.grpc, overConnect: tidemarkv1connect.NewViewClient(c.http, c.base),
+	}
+	c.close = func() {
+		c.http.CloseIdleConnections()
+		http2.CloseIdleConnections()
 	}
 	return c
-}
-
-func (c *client) close() {
-	c.streams.CloseIdleConnections()
-	c.http2.CloseIdleConnections()
 }
 
 // refusal is an error that a view answered over REST.

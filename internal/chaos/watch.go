@@ -83,7 +83,8 @@ func (r *run) watch(ctx context.Context) (stop func(), err error) {
 		case <-ctx.Done():
 			return stop, ctx.Err()
 		case <-patience.C:
-			return stop, fmt.Errorf("%s did not begin within %v: %v %v", w.what.Name, beginWithin, w.resumed, w.wrong)
+			stop()
+			return stop, fmt.Errorf("%s did not begin within %v: %v", w.what.Name, beginWithin, w.wrong)
 		}
 	}
 	return stop, nil

@@ -152,7 +152,7 @@ func (w *watcher) convict(what string) {
 
 // followRPC takes a stream of answers over gRPC.
 func (w *watcher) followRPC(ctx context.Context, c *client, take func(*streamed) error) error {
-	stream, err := c.rpc.Watch(ctx, &pb.WatchRequest{Id: w.what.ID, Prefix: w.what.Prefix, Flag: w.what.Flag, From: w.place})
+	stream, err := c.grpc.Watch(ctx, &pb.WatchRequest{Id: w.what.ID, Prefix: w.what.Prefix, Flag: w.what.Flag, From: w.place})
 	if err != nil {
 		return err
 	}
