@@ -16,7 +16,7 @@ FAILOVER := $(DEFAULTS) -brokers 3 -views 2 -views-within 5s -only "broker kille
 	-only "broker killed: transaction coordinator" -only "broker killed: controller" -faults 4 -apart 61s -events 100000
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE bench build chaos chaos-long clean contract failover generate help kafka lint lost-replies model mutants quick sim sim-long stall takeover test tools watchers zombies
+.PHONY: FORCE bench build chaos chaos-long clean contract failover generate help kafka lint lost-replies model mutants quick sim sim-long stall takeover test token-reads tools watchers zombies
 
 bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minute
 	go run ./bench $(ARGS)
@@ -24,7 +24,7 @@ bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minut
 build: ## build bin/tidemark
 	CGO_ENABLED=0 go build -trimpath -o bin/tidemark ./cmd/tidemark
 
-chaos: bin/chaos ## 3 brokers, 1,000,000 events, 90 faults of 25 kinds, views asked all the time; about 8 minutes; ARGS="-seed N …"
+chaos: bin/chaos ## 3 brokers, 1,000,000 events, 90 faults of 28 kinds, views asked all the time; about 8 minutes; ARGS="-seed N …"
 	bin/chaos $(CHAOS) -faults 90 -every 3s -events 1000000 $(ARGS)
 
 chaos-long: bin/chaos ## the same with 400 faults and 5,000,000 events, and stock Goka as the control, which must lose count
@@ -82,6 +82,9 @@ takeover: bin/chaos ## 50 takeovers after kill -9 at default settings, then proc
 	bin/chaos $(DEFAULTS) -processors 3 -only "kill -9" -within any=10s -faults 50 -every 1s -events 100000 $(ARGS)
 	bin/chaos $(DEFAULTS) -processors 2 -processors-max 4 -only "one more processor" -only "one processor fewer" -only "clean restart" \
 		-within any=10s -within "clean restart=3s" -faults 30 -every 2s -events 100000 $(ARGS)
+
+token-reads: bin/chaos ## 1,000,000 reads that name what was just acknowledged, and 16 watchers, among faults of all kinds; about 9 minutes
+	bin/chaos $(CHAOS) -views 3 -readers 256 -token-reads 1000000 -watchers 4 -faults 70 -every 5s -events 100000 $(ARGS)
 
 test: tools lint ## everything: unit, embedded broker, real Kafka, under the race detector; REQUIRE=1 fails on a skip
 	go run ./internal/testreport $(TESTFLAGS) $(PACKAGES)

@@ -3,6 +3,7 @@ package view
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -36,6 +37,20 @@ type prober struct {
 	all   time.Time // every input partition was level as of then
 	taken int       // looks at the loop
 	looks []look    // that are not covered yet, oldest first
+
+	tails chan *tail // to be read; there is room for one of each source
+	found chan *tail // and they were
+}
+
+// tail is what lies behind a position in the log of a source. Reading it may take long, and neither probes nor reads that wait for
+// an event wait for that.
+type tail struct {
+	source    *source
+	topic     string
+	partition int32
+	span      eos.Span
+	empty     [2]int64 // as in source
+	err       error
 }
 
 // look is a look at the loop's end: once that is covered, so is whatever the input below these positions sent on.
@@ -43,6 +58,9 @@ type look struct {
 	number int
 	next   []int64 // published positions in the input, read before the loop's end was asked for
 }
+
+// probeWithin is the patience with brokers that are asked for ends, and with the reading of a tail.
+const probeWithin = 10 * time.Second
 
 // looksMax bounds how many looks wait. Which of them stand between the oldest and the newest matters little.
 const looksMax = 16
@@ -62,17 +80,24 @@ type source struct {
 	next    int64    // the position as last seen
 	looked  int64    // the position when the log was last thought of
 	empty   [2]int64 // no record in [0] <= offset < [1] can be delivered: markers and aborted records
+	sought  bool     // its tail is being read
 }
 
 func newProber(v *View, cl *kgo.Client, parts []*partition) *prober {
-	return &prober{view: v, cl: cl, parts: parts, input: make([]source, len(parts)), loop: make([]source, len(parts))}
+	n := len(parts)
+	return &prober{
+		view: v, cl: cl, parts: parts, input: make([]source, n), loop: make([]source, n), tails: make(chan *tail, 2*n), found: make(chan *tail),
+	}
 }
 
 func (b *prober) run(ctx context.Context) {
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	reading.Go(func() { b.readTails(ctx) })
 	tick := time.NewTicker(b.view.cfg.ProbeInterval)
 	defer tick.Stop()
 	for step := b.probe; ; {
-		probing, cancel := context.WithTimeout(ctx, 10*time.Second)
+		probing, cancel := context.WithTimeout(ctx, probeWithin)
 		err := step(probing)
 		cancel()
 		b.note(ctx, err)
@@ -83,6 +108,8 @@ func (b *prober) run(ctx context.Context) {
 			step = b.probe
 		case <-b.view.hurry:
 			step = b.glance
+		case t := <-b.found:
+			step = func(ctx context.Context) error { return b.take(ctx, t) }
 		}
 	}
 }
@@ -107,9 +134,7 @@ func (b *prober) probe(ctx context.Context) error {
 	}
 	level := mark{level: asked}
 	stable := func(s eos.Span) int64 { return s.LSO }
-	if err := b.settle(ctx, cfg.Input, b.input, ends, stable, func(int) mark { return level }, true); err != nil {
-		return err
-	}
+	b.settle(cfg.Input, b.input, ends, stable, func(int) mark { return level }, true)
 	for i, p := range b.parts {
 		p.levelMu.Lock()
 		p.level.head = ends[int32(i)].LSO
@@ -127,9 +152,7 @@ func (b *prober) probe(ctx context.Context) error {
 	if ends, err = eos.Ends(ctx, b.cl, cfg.Names.Loop()); err != nil {
 		return err
 	}
-	if err := b.see(ctx, found, ends, true); err != nil {
-		return err
-	}
+	b.see(found, ends, true)
 	b.view.probes.Add(1)
 	return nil
 }
@@ -146,7 +169,8 @@ func (b *prober) glance(ctx context.Context) error {
 	}
 	ends := map[int32]eos.Span{}
 	listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = eos.Span{HW: o.Offset} })
-	return b.see(ctx, found, ends, false)
+	b.see(found, ends, false)
+	return nil
 }
 
 // published gives the positions in the input that readers see now; 0 where nothing is published.
@@ -159,7 +183,7 @@ func (b *prober) published() []int64 {
 }
 
 // see takes in the ends of the loop, which were asked for after the positions next were published.
-func (b *prober) see(ctx context.Context, next []int64, ends map[int32]eos.Span, deep bool) error {
+func (b *prober) see(next []int64, ends map[int32]eos.Span, deep bool) {
 	for _, span := range ends {
 		if span.HW > 0 {
 			b.view.rekeyed.Store(true)
@@ -174,9 +198,7 @@ func (b *prober) see(ctx context.Context, next []int64, ends map[int32]eos.Span,
 		return mark{b.input[i].asOf.level, b.taken}
 	}
 	high := func(s eos.Span) int64 { return s.HW }
-	if err := b.settle(ctx, b.view.cfg.Names.Loop(), b.loop, ends, high, since, deep); err != nil {
-		return err
-	}
+	b.settle(b.view.cfg.Names.Loop(), b.loop, ends, high, since, deep)
 	covered := b.taken
 	for i, p := range b.parts {
 		covered = min(covered, b.loop[i].asOf.look)
@@ -192,13 +214,12 @@ func (b *prober) see(ctx context.Context, next []int64, ends map[int32]eos.Span,
 		}
 		b.looks = b.looks[1:]
 	}
-	return nil
 }
 
 // settle looks which partitions have come to the ends that they wait for, and lets the others wait for the ends just found.
-func (b *prober) settle(ctx context.Context, topic string, sources []source, ends map[int32]eos.Span,
+func (b *prober) settle(topic string, sources []source, ends map[int32]eos.Span,
 	end func(eos.Span) int64, since func(int) mark, deep bool,
-) error {
+) {
 	for i := range sources {
 		s := &sources[i]
 		span, ok := ends[int32(i)]
@@ -208,9 +229,7 @@ func (b *prober) settle(ctx context.Context, topic string, sources []source, end
 		}
 		s.next = next
 		if deep {
-			if err := b.lookBehind(ctx, topic, int32(i), s, span); err != nil {
-				return err
-			}
+			b.seek(topic, int32(i), s, span)
 		}
 		switch {
 		case s.covers(end(span)): // it was found after what is waited for, so covering it counts for both
@@ -221,7 +240,6 @@ func (b *prober) settle(ctx context.Context, topic string, sources []source, end
 			s.waiting, s.target, s.since = true, end(span), since(i)
 		}
 	}
-	return nil
 }
 
 // covers tells whether nothing that can be delivered is known to lie, or may lie, between the position and an end.
@@ -229,23 +247,53 @@ func (s *source) covers(end int64) bool {
 	return s.next >= end || s.next >= s.empty[0] && end <= s.empty[1]
 }
 
-// lookBehind finds out whether what lies behind the position can be delivered. It looks into the log only when the
-// position stands still: the tail is then markers and aborted records, or nobody processes it.
-func (b *prober) lookBehind(ctx context.Context, topic string, p int32, s *source, span eos.Span) error {
+// seek has it found out whether what lies behind the position can be delivered. The log is read only when the position
+// stands still: the tail is then markers and aborted records, or nobody processes it.
+func (b *prober) seek(topic string, p int32, s *source, span eos.Span) {
 	still := s.next == s.looked
 	s.looked = s.next
-	if s.covers(span.LSO) || !still || s.empty[0] > s.next { // a record before empty is not covered
-		return nil
+	if s.sought || s.covers(span.LSO) || !still || s.empty[0] > s.next { // a record before empty is not covered
+		return
 	}
-	last, ok, err := eos.LastDeliverable(ctx, b.view.cfg.Kafka, topic, p, span)
-	if err != nil {
-		return err
+	s.sought = true
+	b.tails <- &tail{source: s, topic: topic, partition: p, span: span}
+}
+
+// readTails reads the tails that are sought, one after the other.
+func (b *prober) readTails(ctx context.Context) {
+	for {
+		var t *tail
+		select {
+		case t = <-b.tails:
+		case <-ctx.Done():
+			return
+		}
+		t.read(ctx, b.view.cfg.Kafka)
+		select {
+		case b.found <- t:
+		case <-ctx.Done():
+			return
+		}
 	}
-	s.empty = [2]int64{span.Start, span.LSO}
-	if ok {
-		s.empty[0] = last + 1
+}
+
+func (t *tail) read(ctx context.Context, k *eos.Kafka) {
+	ctx, cancel := context.WithTimeout(ctx, probeWithin)
+	defer cancel()
+	last, ok, err := eos.LastDeliverable(ctx, k, t.topic, t.partition, t.span)
+	if t.empty, t.err = [2]int64{t.span.Start, t.span.LSO}, err; ok {
+		t.empty[0] = last + 1
 	}
-	return nil
+}
+
+// take takes in a tail that was read. What it says of the log stays true; reads may have waited for it.
+func (b *prober) take(ctx context.Context, t *tail) error {
+	t.source.sought = false
+	if t.err != nil {
+		return t.err
+	}
+	t.source.empty = t.empty
+	return b.glance(ctx)
 }
 
 // reachedIn is the next offset of a source topic that the published state does not cover; false while nothing is published.

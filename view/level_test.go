@@ -23,7 +23,7 @@ func (r *running) levelSince(p int32, at time.Time) {
 func (r *running) neverLevelSince(p int32, at time.Time) {
 	r.t.Helper()
 	probes := r.probes.Load()
-	r.await("probes", func() bool { return r.probes.Load() > probes+5 })
+	r.await("probes", func() bool { return r.probes.Load() > probes+20 })
 	if st := r.Status().Partitions[p]; st.Age != NotKnown && time.Now().Add(-st.Age).After(at) {
 		r.t.Errorf("partition %d says it is %s old, which is after %s ago", p, st.Age, time.Since(at))
 	}

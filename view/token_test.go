@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,6 +159,35 @@ func (r *running) neverRead(token string) {
 	cancel()
 	if err := <-got; !errors.Is(err, context.Canceled) {
 		r.t.Errorf("at_least=%s: got %v, want it to wait", token, err)
+	}
+}
+
+// TestToken_IsNotHeldUpByAPartitionThatStandsStill: what lies behind the position of another partition, which nobody processes,
+// is read in its log. However long that takes, reads that wait for an event do not wait for it.
+func TestToken_IsNotHeldUpByAPartitionThatStandsStill(t *testing.T) {
+	w := mustTable(t, embedded(t), 2)
+	w.begin()
+	var hang atomic.Bool
+	var hanging atomic.Int64
+	w.kafka = &eos.Kafka{Brokers: w.kafka.Brokers, ClientID: "test", Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if hang.Load() { // a connection for reading a log: those for asking are open
+			hanging.Add(1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}}
+	r := w.view(t.TempDir()).ready()
+	p := w.on("a")
+	r.levelSince(p, time.Now())
+	r.levelSince(1-p, time.Now())
+	hang.Store(true)
+	w.input(w.schema.InputTopic, 1-p, 1, kgo.TryCommit)
+	r.await("a look into the log", func() bool { return hanging.Load() > 0 })
+	w.commit(change{"a", 1, 10})
+	var state codecs.State
+	if _, err := r.Get(t.Context(), "a", after(fmt.Sprintf("%d@0", p), 5*time.Second), &state); err != nil || state.Version != 1 {
+		t.Errorf("got version %d (%v), want 1 at once", state.Version, err)
 	}
 }
 

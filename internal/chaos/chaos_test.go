@@ -2,8 +2,10 @@ package chaos
 
 import (
 	"bytes"
+	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -19,20 +21,25 @@ func TestMain(m *testing.M) {
 // short is a run of a minute or three.
 func short(t *testing.T, subject string, change func(*Config)) *Report {
 	t.Helper()
-	var out bytes.Buffer
 	cfg := Defaults()
 	cfg.Name, cfg.Subject = kafkatest.TopicName(t), subject
 	cfg.Events, cfg.IDs, cfg.Every = 10_000, 300, 2500*time.Millisecond
 	change(&cfg)
-	cfg.Seed, cfg.Out = uint64(time.Now().UnixNano()), &out
 	dir, err := os.MkdirTemp("", "tidemark-chaos-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Dir = dir
+	file, err := os.Create(filepath.Join(dir, "progress")) // to be read meanwhile
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var said bytes.Buffer
+	out := io.MultiWriter(&said, file)
+	cfg.Dir, cfg.Seed, cfg.Out = dir, uint64(time.Now().UnixNano()), out
 	report, err := Run(t.Context(), cfg)
 	if report != nil {
-		report.Print(&out)
+		report.Print(out)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -41,7 +48,7 @@ func short(t *testing.T, subject string, change func(*Config)) *Report {
 			t.Error(err)
 		}
 	})
-	t.Logf("seed %d\n%s", cfg.Seed, &out)
+	t.Logf("seed %d\n%s", cfg.Seed, &said)
 	if err != nil {
 		t.Fatalf("run: %v", err)
 	}
@@ -120,5 +127,43 @@ func TestPlan_FollowsTheSeedAndHasEveryKind(t *testing.T) {
 	}
 	if same > 0 {
 		t.Errorf("%d faults are the same with another seed", same)
+	}
+}
+
+// readers is a run of token reads and watches, while processors and views get killed.
+func readers(c *Config) {
+	c.Views, c.Readers, c.TokenReads, c.Watchers = 2, 16, 1_000, 2
+	c.Events, c.Every = 2_000, 2*time.Second
+	c.Only = []string{kindKill, kindForget, kindViewKill, kindViewForget, kindViewFreeze}
+}
+
+// Both kinds of watchers go from view to view as these get killed.
+func TestViews_ATokenReadNeverMissesAndAWatchTellsEachVersionOnce(t *testing.T) {
+	t.Parallel()
+	r := short(t, Tidemark, func(c *Config) {
+		readers(c)
+		c.Brokers, c.Faults, c.TokenReads = kafkatest.Shared(t), 10, 3_000
+	})
+	if !r.OK() {
+		t.Errorf("%d of %d token reads were older than their event, %d faults in what %d watchers were told, wrong answers %v; want none: %v",
+			r.TokenReads.Misses, r.TokenReads.Reads, r.Watches.Faults, r.Watches.Watchers, r.Wrong, r.Blames[0])
+	}
+	if r.TokenReads.Reads < 3_000 || r.TokenReads.BareOlder == 0 || r.Watches.Watchers != 8 || r.Watches.Resumed[streamEnded] == 0 {
+		t.Errorf("got %+v and %+v, want 3000 reads, some without a token that were older, 8 watchers, some of which lost their view", r.TokenReads, r.Watches)
+	}
+}
+
+// The control: views that overlook tokens and lose events are found out, in both.
+func TestViews_CarelessOnesAreFoundOut(t *testing.T) {
+	t.Parallel()
+	r := short(t, Tidemark, func(c *Config) {
+		readers(c)
+		c.Brokers, c.Faults, c.Careless = kafkatest.Shared(t), 2, true
+	})
+	if r.TokenReads.Misses == 0 || r.Watches.Faults == 0 {
+		t.Errorf("%d misses, %d faults of watches, want some of each", r.TokenReads.Misses, r.Watches.Faults)
+	}
+	if r.Lost+r.Doubled > 0 || len(r.Wrong) > 0 {
+		t.Errorf("lost %d, doubled %d, wrong answers %v, want none: the states are right", r.Lost, r.Doubled, r.Wrong)
 	}
 }

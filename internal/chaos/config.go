@@ -26,6 +26,10 @@ type Config struct {
 	Damage        bool // local state gets damaged
 	Network       bool // every process reaches the brokers through proxies, and its links get cut, delayed and silent
 	Views         int  // views that are asked all the time; they get killed and frozen too
+	// So many token reads there must be at least: of what was just acknowledged, by Readers, from any view.
+	TokenReads, Readers int
+	Watchers            int  // of everything, a prefix, an ID and a flag, so many each; they go from view to view
+	Careless            bool // views overlook what a read over REST names, and lose events of a watch: for the controls
 	// LoseReplies is the share of the requests of a commit whose answer never arrives.
 	LoseReplies float64
 	// Only, if it names kinds of faults, leaves the others out.
@@ -67,6 +71,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("chaos: no subject %q", c.Subject)
 	case c.Subject == Stock && (c.Network || c.Views > 0 || c.LoseReplies > 0):
 		return fmt.Errorf("chaos: stock Goka has no views, and no dialer for the proxies")
+	case c.Views == 0 && (c.Readers > 0 || c.Watchers > 0), (c.TokenReads > 0) != (c.Readers > 0):
+		return fmt.Errorf("chaos: readers and watchers need views, and readers a number of reads")
 	case c.LoseReplies < 0 || c.LoseReplies >= 1:
 		return fmt.Errorf("chaos: the share of lost replies is in [0, 1)")
 	case c.Faults < 0 || c.Events < 1 || c.Processors < 1 || c.Partitions < 1 || c.IDs < 1:

@@ -4,13 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// inject does the faults and returns when every processor that belongs there is up again, and every broker.
-func (r *run) inject(ctx context.Context) error {
+// moreFaults is how many follow at once where the planned ones are done and something is still awaited.
+const moreFaults = 10
+
+// injectAll does the faults of the plan, and more for as long as there were too few token reads: all of them happen among faults.
+// It gives up when none came in a whole round, and the report tells.
+func (r *run) injectAll(ctx context.Context) error {
+	err := r.inject(ctx, plan(&r.cfg))
+	for more := r.cfg; err == nil && r.tally != nil; {
+		before := r.tally.count()
+		if before >= r.cfg.TokenReads {
+			return nil
+		}
+		more.Seed, more.Faults = more.Seed+1, moreFaults
+		if err = r.inject(ctx, plan(&more)); r.tally.count() == before {
+			return err
+		}
+	}
+	return err
+}
+
+// inject does faults and returns when every processor that belongs there is up again, and every broker.
+func (r *run) inject(ctx context.Context, faults []fault) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var doing sync.WaitGroup
@@ -22,7 +43,7 @@ func (r *run) inject(ctx context.Context) error {
 			}
 		})
 	}
-	for i, f := range plan(&r.cfg) {
+	for i, f := range faults {
 		if err := pause(ctx, f.wait); err != nil {
 			return context.Cause(ctx)
 		}
@@ -43,8 +64,7 @@ func (r *run) begin(ctx context.Context, n int, f fault, begin func(func() error
 		f.kind = r.towards(f.kind)
 	}
 	among := r.slots
-	switch f.kind {
-	case kindViewKill, kindViewFreeze, kindViewCut:
+	if strings.HasPrefix(f.kind, ofViews) {
 		among = r.views
 	}
 	s, err := r.victim(ctx, among, f.choice, f.kind == kindMore)
@@ -160,7 +180,7 @@ func (f *fault) step(steps []string) string { return steps[f.seed%uint64(len(ste
 func (r *run) putDown(ctx context.Context, f fault, s *slot) error {
 	var err error
 	switch f.kind {
-	case kindTerm, kindRestart, kindFewer, kindFreezeTakeover:
+	case kindTerm, kindRestart, kindViewRestart, kindFewer, kindFreezeTakeover:
 		err = s.end(syscall.SIGTERM, stopWithin)
 	case kindKillIn:
 		err = s.killItself(ctx, f.step(commitSteps))
@@ -171,11 +191,11 @@ func (r *run) putDown(ctx context.Context, f fault, s *slot) error {
 		r.blame(err)
 	}
 	switch f.kind {
-	case kindForget:
+	case kindForget, kindViewForget:
 		if err := s.forget(); err != nil {
 			return fmt.Errorf("delete local state: %w", err)
 		}
-	case kindDamage:
+	case kindDamage, kindViewDamage:
 		what, err := s.damage(f.seed)
 		if err != nil {
 			return fmt.Errorf("damage local state: %w", err)

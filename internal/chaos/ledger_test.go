@@ -11,7 +11,7 @@ import (
 func told(t *testing.T) (l *ledger, say func(version int) answer) {
 	t.Helper()
 	start := time.Unix(1000, 0)
-	all, _ := history(t, 20)
+	all, _ := lifeOf(t, 20)
 	o := newOracle()
 	o.facts = map[string][]*fact{}
 	commits := map[uint64]int64{}

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// history is events of one ID and what they come to.
-func history(t *testing.T, n int) ([]*event, *expected) {
+// lifeOf is events of one ID and what they come to.
+func lifeOf(t *testing.T, n int) ([]*event, *expected) {
 	t.Helper()
 	rng, o := rand.New(rand.NewPCG(1, 1)), newOracle()
 	var all []*event
@@ -50,7 +50,7 @@ func folded(t *testing.T, all []*event) *found {
 }
 
 func TestOracle_ConvictsWhatIsLostAndDoubled(t *testing.T) {
-	all, x := history(t, 100)
+	all, x := lifeOf(t, 100)
 	again := func(i int) []*event { return slices.Insert(slices.Clone(all), i+1, all[i]) }
 	without := func(i int) []*event { return slices.Delete(slices.Clone(all), i, i+1) }
 	both := slices.Delete(again(20), 60, 61)

@@ -28,9 +28,13 @@ const (
 	kindDelay    = "link delayed"
 	kindHalfOpen = "link half-open"
 
-	kindViewKill   = "view: kill -9"
-	kindViewFreeze = "view: freeze"
-	kindViewCut    = "view: network cut"
+	ofViews         = "view: " // begins the kinds of views
+	kindViewKill    = ofViews + "kill -9"
+	kindViewForget  = ofViews + "kill -9, state deleted"
+	kindViewDamage  = ofViews + "kill -9, state damaged"
+	kindViewFreeze  = ofViews + "freeze"
+	kindViewRestart = ofViews + "clean restart"
+	kindViewCut     = ofViews + "network cut"
 
 	kindLeader      = "broker killed: a leader"
 	kindGroup       = "broker killed: group coordinator"
@@ -65,13 +69,16 @@ func kinds(cfg *Config) []string {
 		all = append(all, kindCut, kindCutLink, kindDelay, kindHalfOpen)
 	}
 	if cfg.Views > 0 {
-		all = append(all, kindViewKill, kindViewFreeze)
+		all = append(all, kindViewKill, kindViewFreeze, kindViewForget, kindViewRestart)
 	}
 	if cfg.Views > 0 && cfg.Network {
 		all = append(all, kindViewCut)
 	}
 	if cfg.Damage {
 		all = append(all, kindDamage)
+	}
+	if cfg.Damage && cfg.Views > 0 {
+		all = append(all, kindViewDamage)
 	}
 	if cfg.ProcessorsMax > cfg.Processors {
 		all = append(all, kindMore, kindFewer)
@@ -103,7 +110,7 @@ func plan(cfg *Config) []fault {
 			f.lasts = between(cfg.Session*12/10, cfg.Session*22/10)
 		case kindTerm:
 			f.lasts = between(0, cfg.Session)
-		case kindMore, kindFewer, kindRestart, kindZombie: // as long as it takes
+		case kindMore, kindFewer, kindRestart, kindViewRestart, kindZombie: // as long as it takes
 		case kindCut, kindCutLink, kindDelay, kindHalfOpen, kindViewCut:
 			f.lasts = between(cfg.Session/2, cfg.Session*22/10)
 		case kindLeader, kindGroup, kindTransaction, kindController:

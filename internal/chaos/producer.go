@@ -23,6 +23,7 @@ type producer struct {
 	rekey  float64 // the share of IDs whose events come under a wrong key half of the time
 	rng    *rand.Rand
 	oracle *oracle
+	acked  *acks // nil: nobody reads what was acknowledged
 	begun  time.Time
 
 	intents, acks, failed atomic.Int64
@@ -33,7 +34,7 @@ type producer struct {
 	err     error
 }
 
-func newProducer(k *eos.Kafka, topic, journal string, cfg *Config) (*producer, error) {
+func newProducer(k *eos.Kafka, topic, journal string, cfg *Config, acked *acks) (*producer, error) {
 	// Records are retried without end, so that an event is acknowledged or the run is not judged.
 	client, err := kgo.NewClient(k.Franz(
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(2*time.Millisecond), kgo.ClientID("chaos-producer"),
@@ -53,7 +54,7 @@ func newProducer(k *eos.Kafka, topic, journal string, cfg *Config) (*producer, e
 		o.facts = map[string][]*fact{}
 	}
 	return &producer{
-		client: client, topic: topic, ids: cfg.IDs, rekey: cfg.Rekey, oracle: o,
+		client: client, topic: topic, ids: cfg.IDs, rekey: cfg.Rekey, oracle: o, acked: acked,
 		rng: rand.New(rand.NewPCG(cfg.Seed, 1)), journal: bufio.NewWriter(file), file: file, begun: time.Now(),
 	}, nil
 }
@@ -102,6 +103,9 @@ func (p *producer) produce(ctx context.Context, n int64) {
 	p.intents.Add(1)
 	p.oracle.fold(e, rekeyed)
 	f := p.oracle.keep(e, rekeyed)
+	if p.acked != nil {
+		p.acked.produce(e.id)
+	}
 	p.client.Produce(ctx, &kgo.Record{Topic: p.topic, Key: []byte(key), Value: value}, func(r *kgo.Record, err error) {
 		if err != nil {
 			if p.failed.Add(1) == 1 {
@@ -113,6 +117,12 @@ func (p *producer) produce(ctx context.Context, n int64) {
 		f.offset, f.acked = r.Offset, time.Now()
 		p.acks.Add(1)
 		p.note("a %d %d@%d\n", n, r.Partition, r.Offset)
+		if p.acked == nil {
+			return
+		}
+		if err := p.acked.acknowledge(e.id, r.Partition, r.Offset); err != nil {
+			p.fail(err)
+		}
 	})
 }
 

@@ -34,6 +34,8 @@ type Report struct {
 	Unanswered      int64           // questions to views
 	Wrong           map[string]int  // answers of views
 	Silence         time.Duration   // the longest of a view to which nothing was being done
+	TokenReads      *TokenReads     // nil: none were asked for
+	Watches         *Watches        // nil: there were none
 	NamedMax        time.Duration   // for which Kafka still named a killed broker
 	Gaps            map[string]Gaps // in the commits of a partition, by the fault before
 
@@ -66,6 +68,9 @@ func (r *Report) holdTo(cfg *Config) {
 	if n := sum(r.RepliesLost); n < cfg.RepliesLostMin {
 		r.blame(fmt.Errorf("%d replies to commits were lost, want %d", n, cfg.RepliesLostMin))
 	}
+	if r.TokenReads != nil {
+		r.TokenReads.holdTo(cfg, r.blame)
+	}
 }
 
 func sum(of map[string]int) (n int) {
@@ -95,6 +100,12 @@ func (r *Report) Print(w io.Writer) {
 	}
 	if r.Answers > 0 {
 		fmt.Fprintf(w, "  views         %d answers, wrong %d %v; %d unanswered, silent for %.1fs at most\n", r.Answers, sum(r.Wrong), r.Wrong, r.Unanswered, r.Silence.Seconds())
+	}
+	if r.TokenReads != nil {
+		r.TokenReads.print(w)
+	}
+	if r.Watches != nil {
+		r.Watches.print(w)
 	}
 	for _, kind := range slices.Sorted(maps.Keys(r.Gaps)) {
 		g := r.Gaps[kind]

@@ -44,6 +44,7 @@ type task struct {
 	Seed      uint64
 
 	LoseReplies float64
+	Careless    bool
 }
 
 // ServeChild makes this process a processor, and does not return, if Run started it as one.
@@ -144,7 +145,12 @@ func (t *task) runView(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: v.Handler()}
+	server := &http.Server{Handler: v.Handler(), Protocols: &http.Protocols{}}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true) // gRPC
+	if t.Careless {
+		server.Handler = careless(server.Handler)
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	if err := os.WriteFile(t.Addr+".new", []byte(l.Addr().String()), 0o644); err != nil {

@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"github.com/tidemark/tidemark/eos"
+	"github.com/tidemark/tidemark/internal/history"
 	"github.com/tidemark/tidemark/rules"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -49,6 +49,11 @@ type run struct {
 	slots   []*slot // of processors
 	views   []*slot
 	askers  []*asker // one for each view
+	clients []*client
+	acks    *acks // nil: nobody reads what was acknowledged
+	input   input
+	tally   *tally
+	watches []*watcher
 	network *network // nil: none between
 	report  *Report
 	begun   time.Time
@@ -90,6 +95,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if err := r.makePlaces(); err != nil {
 		return nil, err
 	}
+	r.makeCallers()
 	// An order may reach a child before it listens; ignored signals are inherited.
 	signal.Ignore(syscall.SIGUSR1)
 	defer func() { err = errors.Join(err, r.killAll()) }()
@@ -120,7 +126,7 @@ func (r *run) makePlaces() error {
 		r.slots = append(r.slots, s)
 	}
 	for i := range r.cfg.Views {
-		s, err := place(task{Subject: viewer, Instance: fmt.Sprintf("v%d", i)})
+		s, err := place(task{Subject: viewer, Instance: fmt.Sprintf("v%d", i), Careless: r.cfg.Careless})
 		if err != nil {
 			return err
 		}
@@ -190,19 +196,6 @@ func (r *run) awaitLost(ctx context.Context) error {
 	return nil
 }
 
-// createTopics creates the input, and what stock Goka does not create by itself.
-func (r *run) createTopics(ctx context.Context) error {
-	topics := []string{r.rules.Job().Input.Topic}
-	if r.cfg.Subject == Stock {
-		topics = append(topics, r.names.Flags())
-	}
-	created, err := kadm.NewClient(r.client).CreateTopics(ctx, int32(r.cfg.Partitions), int16(min(3, len(r.cfg.Brokers))), nil, topics...)
-	if err = errors.Join(err, created.Error()); err != nil {
-		return fmt.Errorf("create topics: %w", err)
-	}
-	return nil
-}
-
 // work starts everything, does the faults, waits for the rest and compares.
 func (r *run) work(ctx context.Context) error {
 	for _, s := range slices.Concat(r.slots[:r.cfg.Processors], r.views) {
@@ -210,9 +203,14 @@ func (r *run) work(ctx context.Context) error {
 			return err
 		}
 	}
-	p, err := newProducer(r.kafka, r.rules.Job().Input.Topic, filepath.Join(r.cfg.Dir, "journal"), &r.cfg)
+	p, err := newProducer(r.kafka, r.rules.Job().Input.Topic, filepath.Join(r.cfg.Dir, "journal"), &r.cfg, r.acks)
 	if err != nil {
 		return err
+	}
+	stopWatching, err := r.watch(ctx)
+	defer stopWatching()
+	if err != nil {
+		return errors.Join(err, p.close())
 	}
 	err = r.faultsUnderLoad(ctx, p)
 	r.report.Events = p.acks.Load()
@@ -227,6 +225,11 @@ func (r *run) work(ctx context.Context) error {
 		return errors.Join(err, pause(ctx, time.Second))
 	}
 	r.say("everything is processed")
+	truth, err := r.awaitWatches(ctx)
+	if err != nil {
+		return err
+	}
+	stopWatching()
 	r.over.Store(true)
 	for _, s := range slices.Concat(r.slots, r.views) {
 		if err := s.end(syscall.SIGTERM, stopWithin); err != nil {
@@ -237,7 +240,7 @@ func (r *run) work(ctx context.Context) error {
 	if err := r.compare(ctx, p.oracle); err != nil {
 		return err
 	}
-	return r.judgeViews(ctx, p.oracle)
+	return r.judgeViews(ctx, p.oracle, truth)
 }
 
 // faultsUnderLoad returns when the faults are done, the events produced, and all of them acknowledged.
@@ -259,9 +262,10 @@ func (r *run) faultsUnderLoad(ctx context.Context, p *producer) error {
 			}
 		})
 	}
+	r.read(ctx, &watching)
 	injected := make(chan error, 1)
 	go func() {
-		err := r.inject(ctx)
+		err := r.injectAll(ctx)
 		if err == nil {
 			err = r.awaitLost(ctx)
 		}
@@ -279,6 +283,9 @@ func (r *run) faultsUnderLoad(ctx context.Context, p *producer) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Gaps = explain(r.marks, r.gaps)
+	if r.tally != nil {
+		r.report.TokenReads = r.tally.sum()
+	}
 	return err
 }
 
@@ -291,7 +298,7 @@ func (r *run) progress(ctx context.Context, p *producer) {
 				up++
 			}
 		}
-		r.say("%d events produced, %d acknowledged, %d committed, %d processes", p.intents.Load(), p.acks.Load(), r.committed.Load(), up)
+		r.say("%d events produced, %d acknowledged, %d committed, %d processes%s", p.intents.Load(), p.acks.Load(), r.committed.Load(), up, r.readSoFar())
 	}
 }
 
@@ -324,7 +331,7 @@ func (r *run) compare(ctx context.Context, o *oracle) error {
 }
 
 // judgeViews judges every answer that a view has given.
-func (r *run) judgeViews(ctx context.Context, o *oracle) error {
+func (r *run) judgeViews(ctx context.Context, o *oracle, truth *history.Truth) error {
 	if len(r.views) == 0 {
 		return nil
 	}
@@ -341,6 +348,9 @@ func (r *run) judgeViews(ctx context.Context, o *oracle) error {
 		r.report.Unanswered += a.refused.Load()
 		r.report.Silence = max(r.report.Silence, a.silence)
 	}
+	if len(r.watches) > 0 {
+		r.judgeWatches(truth, o, l)
+	}
 	r.report.Wrong = l.reports
 	return nil
 }
@@ -356,6 +366,9 @@ func (r *run) killAll() error {
 	}
 	if r.network != nil {
 		r.network.close()
+	}
+	for _, c := range r.clients {
+		c.close()
 	}
 	return all
 }

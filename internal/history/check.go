@@ -139,6 +139,17 @@ func (t *Truth) CheckWatch(w *Watch) (faults []string) {
 	return faults
 }
 
+// LastOwed gives the last commit of each partition of which a watch has to be told something.
+func (t *Truth) LastOwed(w *Watch) map[int32]uint64 {
+	last := map[int32]uint64{}
+	for n, p := range t.partitions {
+		if all := p.matching(w); len(all) > 0 {
+			last[n] = all[len(all)-1].number
+		}
+	}
+	return last
+}
+
 // owed is a change that a watch has to be told.
 type owed struct {
 	number uint64
