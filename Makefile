@@ -95,6 +95,7 @@ tools:
 	command -v cc >/dev/null || missing "a C compiler, for the race detector (Debian: apt-get install gcc libc6-dev)" stop; \
 	command -v java >/dev/null || missing "java 17 or later, for a real Kafka (Debian: apt-get install openjdk-17-jre-headless)" $(REQUIRE); \
 	command -v mvn >/dev/null || missing "mvn, to fetch Kafka's jars (Debian: apt-get install maven)" $(REQUIRE); \
+	command -v node >/dev/null && command -v npm >/dev/null || missing "node and npm, to try a TypeScript client (Debian: apt-get install nodejs npm)" $(REQUIRE); \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 		missing "chromium, to open the view's page (Debian: apt-get install chromium)" $(REQUIRE)
 

@@ -51,8 +51,8 @@ var (
 	queryDuration = object{"type": "string", "pattern": `^[0-9]{1,6}(\.[0-9]{1,9})?(ms|s|m|h)$`, "examples": []any{"500ms", "10s"}}
 	schemas       = map[string]object{
 		"google.protobuf.Duration": duration,
-		"google.protobuf.Value": {
-			"type": []any{"null", "boolean", "string", "array"}, "items": object{"$ref": "#/components/schemas/google.protobuf.Value"},
+		"google.protobuf.Value": { // a list is of scalars; and openapi-typescript has no words for a type that holds itself
+			"type": []any{"null", "boolean", "string", "array"}, "items": object{"type": []any{"null", "boolean", "string"}},
 		},
 	}
 )
