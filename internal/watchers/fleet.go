@@ -65,7 +65,7 @@ func (f *fleet) kill(i int) error {
 
 // ready waits until a view answers that it is.
 func ready(ctx context.Context, view string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for ; ; pause(ctx, 20*time.Millisecond) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, view+"/readyz", nil)
@@ -87,7 +87,7 @@ func ready(ctx context.Context, view string) error {
 
 // covered waits until commits cover all that was produced.
 func (s *stream) covered(ctx context.Context, names eos.Names) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cl, err := kgo.NewClient(s.kafka.Franz()...)
 	if err != nil {

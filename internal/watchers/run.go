@@ -17,6 +17,9 @@ import (
 	"github.com/tidemark/tidemark/internal/history"
 )
 
+// patience is how long anything that a run waits for may take, on a machine that does other things as well.
+const patience = 3 * time.Minute
+
 // Config of a run. Brokers, Name and Dir are needed; Defaults gives the rest.
 type Config struct {
 	Brokers []string
@@ -148,7 +151,7 @@ func (w *world) watch(ctx context.Context, n int) error {
 }
 
 func (w *watcher) awaitBegun(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	select {
 	case <-w.begun:
@@ -191,7 +194,7 @@ func (w *world) judge(ctx context.Context, r *Report) error {
 	if r.truth, err = history.FromTable(ctx, w.stream.kafka, names, rs.Schema()); err != nil {
 		return err
 	}
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for _, one := range w.watchers {
 		faults := one.faults(r.truth)
 		for ; len(faults) > 0 && time.Now().Before(deadline) && ctx.Err() == nil; faults = one.faults(r.truth) {
