@@ -16,7 +16,7 @@ FAILOVER := $(DEFAULTS) -brokers 3 -views 2 -views-within 5s -only "broker kille
 	-only "broker killed: transaction coordinator" -only "broker killed: controller" -faults 4 -apart 61s -events 100000
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE bench build chaos chaos-long clean contract failover generate help kafka lint lost-replies model mutants quick sim sim-long stall takeover test token-reads tools watchers zombies
+.PHONY: FORCE bench build chaos chaos-long clean contract failover generate help hostile kafka lint lost-replies model mutants quick sim sim-long stall takeover test token-reads tools watchers zombies
 
 bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minute
 	go run ./bench $(ARGS)
@@ -46,6 +46,9 @@ generate: $(PLUGINS) ## make what follows from proto/tidemark/v1/view.proto: Go,
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+hostile: build ## hostile traffic to a view for 10 minutes, beside a client that measures; ARGS="-for 1m"
+	go run ./internal/hostile/cmd $(ARGS)
 
 kafka: ## run a real Kafka on 127.0.0.1:9092 until Ctrl-C; ARGS="-port N -dir DIR"
 	go run ./internal/kafkatest/kafka $(ARGS)
