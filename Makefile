@@ -14,6 +14,8 @@ CHAOS    := -brokers 3 -property broker.session.timeout.ms=4000 -network -views 
 DEFAULTS := -kafka-defaults -session 6s -settle
 FAILOVER := $(DEFAULTS) -brokers 3 -views 2 -views-within 5s -only "broker killed: a leader" -only "broker killed: group coordinator" \
 	-only "broker killed: transaction coordinator" -only "broker killed: controller" -faults 4 -apart 61s -events 100000
+TOKENS   := -views 2 -only "kill -9" -only "kill -9, state deleted" -only "kill -9 in a commit" -only "clean restart" -only freeze \
+	-only "view: kill -9" -only "view: kill -9, state deleted" -only "view: freeze" -only "view: clean restart"
 
 .DEFAULT_GOAL := help
 .PHONY: FORCE bench build chaos chaos-long clean contract failover generate help hostile kafka lint lost-replies model mutants quick sim sim-long stall takeover test token-reads tools watchers zombies
@@ -86,12 +88,12 @@ takeover: bin/chaos ## 50 takeovers after kill -9 at default settings, then proc
 	bin/chaos $(DEFAULTS) -processors 2 -processors-max 4 -only "one more processor" -only "one processor fewer" -only "clean restart" \
 		-within any=10s -within "clean restart=3s" -faults 30 -every 2s -events 100000 $(ARGS)
 
-token-reads: bin/chaos ## 1,000,000 reads that name what was just acknowledged, and 16 watchers, among faults of all kinds; about 9 minutes
-	bin/chaos $(CHAOS) -views 3 -readers 256 -token-reads 1000000 -watchers 4 -faults 70 -every 5s -events 100000 $(ARGS)
-
 test: tools lint ## everything: unit, embedded broker, real Kafka, under the race detector; REQUIRE=1 fails on a skip
 	go run ./internal/testreport $(TESTFLAGS) $(PACKAGES)
 	go test -run TestDisk_AFullOrFailingDisk ./eos
+
+token-reads: bin/chaos ## 1,000,000 reads that name what was just acknowledged, and 16 watchers, while processors and views get killed; about 5 minutes
+	bin/chaos $(TOKENS) -readers 256 -token-reads 1000000 -watchers 4 -faults 40 -every 6s -events 60000 $(ARGS)
 
 tools:
 	@missing() { echo "missing: $$1"; test -z "$$2" || exit 1; }; \

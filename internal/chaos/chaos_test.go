@@ -142,7 +142,7 @@ func TestViews_ATokenReadNeverMissesAndAWatchTellsEachVersionOnce(t *testing.T) 
 	t.Parallel()
 	r := short(t, Tidemark, func(c *Config) {
 		readers(c)
-		c.Brokers, c.Faults, c.TokenReads = kafkatest.Shared(t), 10, 3_000
+		c.Brokers, c.Faults, c.TokenReads = kafkatest.Shared(t), 8, 3_000
 	})
 	if !r.OK() {
 		t.Errorf("%d of %d token reads were older than their event, %d faults in what %d watchers were told, wrong answers %v; want none: %v",

@@ -14,7 +14,7 @@ import (
 
 const (
 	// batchMax is how many events a batch names at most.
-	batchMax = 20
+	batchMax = 50
 	// readWithin is the patience with one event, over all views.
 	readWithin = time.Minute
 )
