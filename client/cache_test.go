@@ -39,6 +39,21 @@ func (k *Cache) holds(t testing.TB, id, want string) {
 	})
 }
 
+// has looks how many states there are.
+func (k *Cache) has(t *testing.T, what string, want int) {
+	t.Helper()
+	if st := k.Stats(); st.Entries != want || st.Partial || !st.Answers {
+		t.Errorf("%s: got %+v, want %d entries", what, st, want)
+	}
+	n := 0
+	for range k.All() {
+		n++
+	}
+	if n != want {
+		t.Errorf("%s: got %d states, want %d", what, n, want)
+	}
+}
+
 func TestCache_FollowsWhatItsFilterMeans(t *testing.T) {
 	t.Parallel()
 	j := jobtest.MustStart(t, jobtest.Config{Watch: view.WatchConfig{Heartbeat: 20 * time.Millisecond}})
@@ -64,16 +79,7 @@ func TestCache_FollowsWhatItsFilterMeans(t *testing.T) {
 		k    *Cache
 		want int
 	}{"users": {users, 30}, "all": {all, 60}, "watched": {watched, 20}, "one": {one, 1}} {
-		if st := test.k.Stats(); st.Entries != test.want || st.Partial || !st.Answers {
-			t.Errorf("%s: got %+v, want %d entries", what, st, test.want)
-		}
-		n := 0
-		for range test.k.All() {
-			n++
-		}
-		if n != test.want {
-			t.Errorf("%s: got %d states, want %d", what, n, test.want)
-		}
+		test.k.has(t, what, test.want)
 	}
 	write(t, j, "user-7", 100)
 	write(t, j, "host-7", 100)

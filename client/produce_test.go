@@ -138,25 +138,22 @@ func TestProduce_GoesToAnotherViewWhereOneIsNotReached(t *testing.T) {
 	close(hold)
 }
 
-// TestSession_SendsTheTokensOfTheIDsPartition: a view refuses those of others, and one that is left out is a stale answer.
-func TestSession_SendsTheTokensOfTheIDsPartition(t *testing.T) {
-	const partitions = 4
-	n := int32(partitions)
-	view := &fake{status: &pb.StatusResponse{Partitions: make([]*pb.PartitionStatus, n)}}
+// tokenView is a view of n partitions that notes the tokens of the last read. An event is its ID there.
+func tokenView(n *int32, got *string) *fake {
+	view := &fake{status: &pb.StatusResponse{Partitions: make([]*pb.PartitionStatus, *n)}}
 	for i := range view.status.Partitions {
 		view.status.Partitions[i] = &pb.PartitionStatus{}
 	}
-	var got string
 	view.get = func(req *pb.GetRequest) (*pb.GetResponse, error) {
-		got = req.AtLeast
-		return &pb.GetResponse{State: &pb.State{Id: req.Id}, AsOf: &pb.AsOf{Partition: Partition(req.Id, n)}}, nil
+		*got = req.AtLeast
+		return &pb.GetResponse{State: &pb.State{Id: req.Id}, AsOf: &pb.AsOf{Partition: Partition(req.Id, *n)}}, nil
 	}
 	view.batch = func(req *pb.BatchGetRequest) (*pb.BatchGetResponse, error) {
-		got = req.AtLeast
+		*got = req.AtLeast
 		res := &pb.BatchGetResponse{Results: make([]*pb.Found, len(req.Ids))}
 		for i, id := range req.Ids {
 			res.Results[i] = &pb.Found{Id: id}
-			if f := (&pb.Freshness{Partition: Partition(id, n)}); !slices.ContainsFunc(res.AsOf, func(g *pb.Freshness) bool { return proto.Equal(f, g) }) {
+			if f := (&pb.Freshness{Partition: Partition(id, *n)}); !slices.ContainsFunc(res.AsOf, func(g *pb.Freshness) bool { return proto.Equal(f, g) }) {
 				res.AsOf = append(res.AsOf, f)
 			}
 		}
@@ -164,11 +161,18 @@ func TestSession_SendsTheTokensOfTheIDsPartition(t *testing.T) {
 	}
 	view.produce = func(req *pb.ProduceRequest) (*pb.ProduceResponse, error) {
 		res := &pb.ProduceResponse{}
-		for _, id := range req.Events { // an event is its ID here
-			res.Results = append(res.Results, &pb.ProduceResult{Token: fmt.Sprintf("%d@%d.1.topic", Partition(string(id), n), len(id))})
+		for _, id := range req.Events {
+			res.Results = append(res.Results, &pb.ProduceResult{Token: fmt.Sprintf("%d@%d.1.topic", Partition(string(id), *n), len(id))})
 		}
 		return res, nil
 	}
+	return view
+}
+
+// TestSession_SendsTheTokensOfTheIDsPartition: a view refuses those of others, and one that is left out is a stale answer.
+func TestSession_SendsTheTokensOfTheIDsPartition(t *testing.T) {
+	n, got := int32(4), ""
+	view := tokenView(&n, &got)
 	s := mustClient(t, nil, view.serve(t)).Session()
 	ask := func(id string) string {
 		t.Helper()
@@ -223,17 +227,29 @@ func TestSession_SendsTheTokensOfTheIDsPartition(t *testing.T) {
 	if err := s.Wrote(t.Context(), "a", Partition("a", n), 77); err != nil || ask("a") != fmt.Sprintf("%d@77", Partition("a", n)) {
 		t.Errorf("a producer's place: got %q (%v)", got, err)
 	}
-	// The job is given more partitions, and the session learns it from the answer.
+}
+
+// TestSession_LearnsThatTheJobWasScaled from the answer: the job is given more partitions.
+func TestSession_LearnsThatTheJobWasScaled(t *testing.T) {
+	n, got := int32(4), ""
+	view := tokenView(&n, &got)
+	s := mustClient(t, nil, view.serve(t)).Session()
+	if _, err := s.Produce(t.Context(), []byte("a")); err != nil {
+		t.Fatal(err)
+	}
 	n = 64
 	view.status = &pb.StatusResponse{Partitions: slices.Repeat([]*pb.PartitionStatus{{}}, int(n))}
 	moved := "a"
-	for Partition(moved, 64) < partitions {
+	for Partition(moved, 64) < 4 {
 		moved += "a"
 	}
 	if _, err := s.Produce(t.Context(), []byte(moved)); err != nil {
 		t.Fatal(err)
 	}
-	if at, want := ask(moved), fmt.Sprintf("%d@%d.1.topic", Partition(moved, n), len(moved)); at != want {
-		t.Errorf("after scaling: got %q, want %q", at, want)
+	if _, err := s.Get(t.Context(), moved); err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("%d@%d.1.topic", Partition(moved, n), len(moved)); got != want {
+		t.Errorf("after scaling: got %q, want %q", got, want)
 	}
 }
