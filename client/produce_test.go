@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
-
 	pb "github.com/tidemark/tidemark/proto/tidemark/v1"
 	"github.com/tidemark/tidemark/proto/tidemark/v1/tidemarkv1connect"
 )
@@ -138,79 +136,88 @@ func TestProduce_GoesToAnotherViewWhereOneIsNotReached(t *testing.T) {
 	close(hold)
 }
 
-// tokenView is a view of n partitions that notes the tokens of the last read. An event is its ID there.
-func tokenView(n *int32, got *string) *fake {
-	view := &fake{status: &pb.StatusResponse{Partitions: make([]*pb.PartitionStatus, *n)}}
-	for i := range view.status.Partitions {
-		view.status.Partitions[i] = &pb.PartitionStatus{}
+// placed is a view of a job with some partitions, which can grow. It notes the tokens that it is asked with.
+type placed struct {
+	fake
+	n   int32
+	got string
+}
+
+func mustPlaced(t *testing.T, n int32) (*placed, *Session) {
+	t.Helper()
+	p := &placed{}
+	p.grow(n)
+	p.get = func(req *pb.GetRequest) (*pb.GetResponse, error) {
+		p.got = req.AtLeast
+		return &pb.GetResponse{State: &pb.State{Id: req.Id}, AsOf: &pb.AsOf{Partition: Partition(req.Id, p.n)}}, nil
 	}
-	view.get = func(req *pb.GetRequest) (*pb.GetResponse, error) {
-		*got = req.AtLeast
-		return &pb.GetResponse{State: &pb.State{Id: req.Id}, AsOf: &pb.AsOf{Partition: Partition(req.Id, *n)}}, nil
-	}
-	view.batch = func(req *pb.BatchGetRequest) (*pb.BatchGetResponse, error) {
-		*got = req.AtLeast
-		res := &pb.BatchGetResponse{Results: make([]*pb.Found, len(req.Ids))}
-		for i, id := range req.Ids {
-			res.Results[i] = &pb.Found{Id: id}
-			if f := (&pb.Freshness{Partition: Partition(id, *n)}); !slices.ContainsFunc(res.AsOf, func(g *pb.Freshness) bool { return proto.Equal(f, g) }) {
-				res.AsOf = append(res.AsOf, f)
-			}
+	p.batch = func(req *pb.BatchGetRequest) (*pb.BatchGetResponse, error) {
+		p.got = req.AtLeast
+		res := &pb.BatchGetResponse{}
+		for _, id := range req.Ids {
+			res.Results = append(res.Results, &pb.Found{Id: id})
+			res.AsOf = append(res.AsOf, &pb.Freshness{Partition: Partition(id, p.n)})
 		}
 		return res, nil
 	}
-	view.produce = func(req *pb.ProduceRequest) (*pb.ProduceResponse, error) {
+	p.produce = func(req *pb.ProduceRequest) (*pb.ProduceResponse, error) {
 		res := &pb.ProduceResponse{}
-		for _, id := range req.Events {
-			res.Results = append(res.Results, &pb.ProduceResult{Token: fmt.Sprintf("%d@%d.1.topic", Partition(string(id), *n), len(id))})
+		for _, id := range req.Events { // an event is its ID here
+			res.Results = append(res.Results, &pb.ProduceResult{Token: p.token(string(id))})
 		}
 		return res, nil
 	}
-	return view
+	return p, mustClient(t, nil, p.serve(t)).Session()
+}
+
+func (p *placed) grow(n int32) {
+	p.n, p.status = n, &pb.StatusResponse{Partitions: slices.Repeat([]*pb.PartitionStatus{{}}, int(n))}
+}
+
+func (p *placed) token(id string) string {
+	return fmt.Sprintf("%d@%d.1.topic", Partition(id, p.n), len(id))
+}
+
+// asked gives the tokens with which a session asks for an ID.
+func (p *placed) asked(t *testing.T, s *Session, id string) string {
+	t.Helper()
+	p.got = "not asked"
+	if _, err := s.Get(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	return p.got
 }
 
 // TestSession_SendsTheTokensOfTheIDsPartition: a view refuses those of others, and one that is left out is a stale answer.
 func TestSession_SendsTheTokensOfTheIDsPartition(t *testing.T) {
-	n, got := int32(4), ""
-	view := tokenView(&n, &got)
-	s := mustClient(t, nil, view.serve(t)).Session()
-	ask := func(id string) string {
-		t.Helper()
-		got = "not asked"
-		if _, err := s.Get(t.Context(), id); err != nil {
-			t.Fatal(err)
-		}
-		return got
-	}
-	if at := ask("a"); at != "" {
+	view, s := mustPlaced(t, 4)
+	if at := view.asked(t, s, "a"); at != "" {
 		t.Errorf("nothing was written: got %q", at)
 	}
-	other := "b"
-	for Partition(other, n) == Partition("a", n) {
+	home, other := Partition("a", 4), "b"
+	for Partition(other, 4) == home {
 		other += "b"
 	}
 	if _, err := s.Produce(t.Context(), []byte("a"), []byte(other)); err != nil {
 		t.Fatal(err)
 	}
-	if at, want := ask("a"), fmt.Sprintf("%d@1.1.topic", Partition("a", n)); at != want {
-		t.Errorf("got %q, want %q", at, want)
+	for _, id := range []string{"a", other} {
+		if at := view.asked(t, s, id); at != view.token(id) {
+			t.Errorf("%s: got %q, want %q", id, at, view.token(id))
+		}
 	}
-	if at, want := ask(other), fmt.Sprintf("%d@%d.1.topic", Partition(other, n), len(other)); at != want {
-		t.Errorf("got %q, want %q", at, want)
-	}
-	if _, err := s.BatchGet(t.Context(), []string{"a", other}); err != nil || strings.Count(got, "@") != 2 {
-		t.Errorf("a batch of both: got %q (%v)", got, err)
+	if _, err := s.BatchGet(t.Context(), []string{"a", other}); err != nil || strings.Count(view.got, "@") != 2 {
+		t.Errorf("a batch of both: got %q (%v)", view.got, err)
 	}
 	for _, test := range []struct{ token, want string }{
 		{"%d@0", "%d@1.1.topic"},                   // older
 		{"%d@9", "%d@9"},                           // newer, as a Kafka producer was told
 		{"%d@3.1.made-again", "%d@3.1.made-again"}, // of another topic: its offsets begin anew
 	} {
-		p := Partition("a", n)
-		if err := s.Remember(fmt.Sprintf(test.token, p)); err != nil {
+		if err := s.Remember(fmt.Sprintf(test.token, home)); err != nil {
 			t.Fatal(err)
 		}
-		if at, want := ask("a"), fmt.Sprintf(test.want, p); at != want {
+		if at, want := view.asked(t, s, "a"), fmt.Sprintf(test.want, home); at != want {
 			t.Errorf("after %s: got %q, want %q", test.token, at, want)
 		}
 	}
@@ -221,24 +228,22 @@ func TestSession_SendsTheTokensOfTheIDsPartition(t *testing.T) {
 	if err := s.Remember("3@x"); !errors.Is(err, ErrInvalid) {
 		t.Errorf("no token: got %v", err)
 	}
-	if err := s.Wrote(t.Context(), "a", (Partition("a", n)+1)%n, 5); !errors.Is(err, ErrWrongPartition) {
+	if err := s.Wrote(t.Context(), "a", (home+1)%4, 5); !errors.Is(err, ErrWrongPartition) {
 		t.Errorf("another partitioner: got %v, want %v", err, ErrWrongPartition)
 	}
-	if err := s.Wrote(t.Context(), "a", Partition("a", n), 77); err != nil || ask("a") != fmt.Sprintf("%d@77", Partition("a", n)) {
-		t.Errorf("a producer's place: got %q (%v)", got, err)
+	if err := s.Wrote(t.Context(), "a", home, 77); err != nil || view.asked(t, s, "a") != fmt.Sprintf("%d@77", home) {
+		t.Errorf("a producer's place: got %q (%v)", view.got, err)
 	}
 }
 
-// TestSession_LearnsThatTheJobWasScaled from the answer: the job is given more partitions.
-func TestSession_LearnsThatTheJobWasScaled(t *testing.T) {
-	n, got := int32(4), ""
-	view := tokenView(&n, &got)
-	s := mustClient(t, nil, view.serve(t)).Session()
+// TestSession_LearnsThatTheJobHasMorePartitions from an answer, before it believes one that may be older than what it wrote.
+func TestSession_LearnsThatTheJobHasMorePartitions(t *testing.T) {
+	view, s := mustPlaced(t, 4)
 	if _, err := s.Produce(t.Context(), []byte("a")); err != nil {
 		t.Fatal(err)
 	}
-	n = 64
-	view.status = &pb.StatusResponse{Partitions: slices.Repeat([]*pb.PartitionStatus{{}}, int(n))}
+	view.asked(t, s, "a")
+	view.grow(64)
 	moved := "a"
 	for Partition(moved, 64) < 4 {
 		moved += "a"
@@ -246,10 +251,7 @@ func TestSession_LearnsThatTheJobWasScaled(t *testing.T) {
 	if _, err := s.Produce(t.Context(), []byte(moved)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Get(t.Context(), moved); err != nil {
-		t.Fatal(err)
-	}
-	if want := fmt.Sprintf("%d@%d.1.topic", Partition(moved, n), len(moved)); got != want {
-		t.Errorf("after scaling: got %q, want %q", got, want)
+	if at := view.asked(t, s, moved); at != view.token(moved) {
+		t.Errorf("got %q, want %q", at, view.token(moved))
 	}
 }

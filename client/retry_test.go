@@ -50,7 +50,8 @@ func TestRetry_AViewThatIsNotWellIsPassedOver(t *testing.T) {
 				t.Errorf("%s: asked the sick view %d times and the other %d, want 1 at most and 1000", name, toSick, well.asked.Load())
 			}
 			time.Sleep(time.Minute) // of the test's own time
-			if c.pick(nil) == c.pick(nil) {
+			first := c.pick(nil)
+			if second := c.pick(nil); first == second {
 				t.Errorf("%s: a minute later it is still passed over", name)
 			}
 			alone := mustClient(t, func(cfg *Config) { cfg.Transport, cfg.AttemptsMax = hosts, 1 }, "http://sick", "http://well")

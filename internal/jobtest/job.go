@@ -165,6 +165,7 @@ type View struct {
 
 	mu      sync.Mutex // guards the fields below
 	running *view.View // nil: stopped
+	handler http.Handler
 	cancel  context.CancelFunc
 	ended   chan error
 }
@@ -200,12 +201,12 @@ func (v *View) URL() string { return v.server.URL }
 // ServeHTTP implements http.Handler.
 func (v *View) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.mu.Lock()
-	running := v.running
+	stopped, handler := v.running == nil, v.handler
 	v.mu.Unlock()
-	if running == nil {
+	if stopped {
 		panic(http.ErrAbortHandler) // the connection breaks
 	}
-	running.Handler().ServeHTTP(w, r)
+	handler.ServeHTTP(w, r)
 }
 
 // Start starts a view that was stopped, from its local state.
@@ -221,7 +222,7 @@ func (v *View) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.running, v.cancel, v.ended = running, cancel, make(chan error, 1)
+	v.running, v.handler, v.cancel, v.ended = running, running.Handler(), cancel, make(chan error, 1)
 	go func() { v.ended <- running.Run(ctx) }()
 	return nil
 }
