@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemark/tidemark/eos"
 	"github.com/tidemark/tidemark/processor"
@@ -59,6 +60,12 @@ func (c *runCmd) Run(a *app) (err error) {
 	show := a.progress(false)
 	defer show.end()
 	r := &running{app: a, cmd: c, conn: conn, show: show, log: a.logger(show)}
+	spans, endSpans, err := a.spans(r.log)
+	if err != nil {
+		return err
+	}
+	defer endSpans()
+	r.spans = spans
 	return r.run()
 }
 
@@ -69,6 +76,7 @@ type running struct {
 	conn   *connection
 	show   *progress
 	log    *slog.Logger
+	spans  trace.TracerProvider // nil: none
 	proc   *processor.Processor
 	events atomic.Int64 // committed by this process
 }
@@ -87,7 +95,7 @@ func (r *running) run() error {
 	registry := newRegistry()
 	cfg := processor.Config{
 		Rules: r.conn.rules, Kafka: r.conn.kafka, StateDir: c.State, Instance: c.Instance, Replication: c.Replication,
-		UntilCaughtUp: c.UntilCaughtUp, Metrics: registry, Logger: r.log,
+		UntilCaughtUp: c.UntilCaughtUp, Metrics: registry, Spans: r.spans, Logger: r.log,
 	}
 	if c.Ingest && c.View == "" {
 		return usagef("--ingest is for the view in this process: say --view HOST:PORT too")
@@ -131,7 +139,7 @@ func (r *running) servers(registry *prometheus.Registry) (actors []func(context.
 		if err != nil {
 			return nil, err
 		}
-		more, v, err := c.open(r.conn, r.viewDir(r.conn), registry, r.log)
+		more, v, err := c.open(r.conn, r.viewDir(r.conn), registry, r.log, r.spans)
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}

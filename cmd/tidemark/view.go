@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemark/tidemark/view"
 )
@@ -56,7 +57,12 @@ func (c *viewCmd) Run(a *app) (err error) {
 	}
 	log := a.logger(a.err)
 	registry := newRegistry()
-	actors, v, err := c.open(conn, dir, registry, log)
+	spans, endSpans, err := a.spans(log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer endSpans()
+	actors, v, err := c.open(conn, dir, registry, log, spans)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -70,8 +76,9 @@ func (a *app) viewDir(conn *connection) string {
 }
 
 // open makes the view of the flags, and gives what is to run for it.
-func (f *ingestFlags) open(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger) (actors []func(context.Context) error, v *view.View, err error) {
+func (f *ingestFlags) open(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger, spans trace.TracerProvider) (actors []func(context.Context) error, v *view.View, err error) {
 	cfg := viewConfig(conn, dir, registry, log)
+	cfg.Spans = spans
 	in, err := f.ingest(conn, registry, log)
 	if err != nil {
 		return nil, nil, err
