@@ -109,6 +109,7 @@ func (s *session) commit(ctx context.Context) (err error) {
 		st.Outputs += len(c.outputs)
 		st.Bytes += c.bytes
 		st.Events += c.events
+		st.Notes = append(st.Notes, c.notes...)
 	}
 	s.events.Add(st.Events)
 	st.Flush = time.Since(flushStart)

@@ -33,6 +33,7 @@ type partition struct {
 	slab      slab
 	arena     arena
 	eventMs   int64 // of the record in hand
+	notes     []any // since the last cut
 
 	recovered, recoverEnd int64
 	running               bool
@@ -149,6 +150,7 @@ type cut struct {
 	position Position
 	bytes    int
 	events   int64
+	notes    []any
 }
 
 // take cuts the partition: encodes what is dirty and seals it with a position record. It answers nil
@@ -173,6 +175,7 @@ func (p *partition) take(s *session, now time.Time) (*cut, error) {
 	add(PositionKey(), c.position.AppendBinary(nil))
 	p.outputs, p.bytes, p.events, p.pending, p.opening = nil, 0, 0, false, false
 	p.slab, p.arena = slab{}, arena{}
+	c.notes, p.notes = p.notes, nil
 	p.publish(s.unit.cfg.CatchUpLag)
 	return c, nil
 }

@@ -100,6 +100,7 @@ type CommitStats struct {
 	Partitions, Records, Outputs, Bytes int
 	Events                              int64
 	Wait, Cut, Send, End, Flush         time.Duration
+	Notes                               []any // of Work.Note, for the records that it covers
 }
 
 func (c *Config) setDefaults() {
@@ -273,6 +274,12 @@ func (w *Work) Emit(o Output) { w.p.emit(o) }
 
 // EventTime notes the time, in epoch ms, that answers show for the position of the record in hand.
 func (w *Work) EventTime(ms int64) { w.p.eventMs = ms }
+
+// Note hands something to OnCommit, with the commit that covers the record in hand. Where that fails, nobody hears of it.
+func (w *Work) Note(note any) { w.p.notes = append(w.p.notes, note) }
+
+// Notes is how many notes wait for the next commit of the partition.
+func (w *Work) Notes() int { return len(w.p.notes) }
 
 // Output is a record for an output topic. Partition is explicit; Key and Value may be nil.
 type Output struct {

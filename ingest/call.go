@@ -20,6 +20,7 @@ type call struct {
 	at      []int // where the records' results stand
 	bytes   int64 // that the records are counted with
 	past    past  // what the writer had done before
+	headers []kgo.RecordHeader
 
 	mu      sync.Mutex // guards what follows
 	open    int        // records that are not settled
@@ -58,14 +59,14 @@ func (c *call) check(events [][]byte) (refused int) {
 	for n, value := range events {
 		id, refusal := reader.Read(&rules.Record{Topic: c.ingest.topic, TimestampMs: now.UnixMilli(), Value: value})
 		if refusal == nil {
-			refusal = c.writer.fits(id, value)
+			refusal = c.writer.fits(id, value, c.headers)
 		}
 		if refusal != nil {
 			c.results[n] = view.Produced{Code: connect.CodeInvalidArgument, Reason: refusal.Reason, Message: refusal.Detail}
 			refused++
 			continue
 		}
-		c.records = append(c.records, kgo.Record{Key: []byte(id), Value: value, Timestamp: now})
+		c.records = append(c.records, kgo.Record{Key: []byte(id), Value: value, Headers: c.headers, Timestamp: now})
 		c.at = append(c.at, n)
 		c.bytes += cost(&c.records[len(c.records)-1])
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemark/tidemark/eos"
 	"github.com/tidemark/tidemark/internal/broker"
@@ -40,6 +41,7 @@ type job struct {
 	rules *rules.RuleSet
 	names eos.Names
 	input string
+	spans trace.TracerProvider // of view and processor
 }
 
 func mustJob(t testing.TB, brokers []string, file string, configs ...string) *job {
@@ -49,7 +51,7 @@ func mustJob(t testing.TB, brokers []string, file string, configs ...string) *jo
 	if err != nil {
 		t.Fatalf("load the job file: %v", err)
 	}
-	j := &job{t, &eos.Kafka{Brokers: brokers, ClientID: "test"}, rs, eos.Names{Job: name, Generation: 1}, rs.Job().Input.Topic}
+	j := &job{t, &eos.Kafka{Brokers: brokers, ClientID: "test"}, rs, eos.Names{Job: name, Generation: 1}, rs.Job().Input.Topic, nil}
 	kafkatest.MustTopic(t, brokers, j.input, 3, configs...)
 	return j
 }
@@ -110,7 +112,7 @@ func (j *job) produces(change func(*Config)) *writing {
 		j.t.Fatalf("new: %v", err)
 	}
 	v, err := view.New(view.Config{
-		Kafka: j.kafka, Names: j.names, Input: j.input, Schema: j.rules.Schema(), Dir: j.t.TempDir(), ProbeInterval: 5 * time.Millisecond, Producer: i,
+		Kafka: j.kafka, Names: j.names, Input: j.input, Schema: j.rules.Schema(), Dir: j.t.TempDir(), ProbeInterval: 5 * time.Millisecond, Producer: i, Spans: j.spans,
 	})
 	if err != nil {
 		j.t.Fatalf("new view: %v", err)
@@ -129,7 +131,7 @@ func (j *job) produces(change func(*Config)) *writing {
 // counts starts a processor and runs the view.
 func (w *writing) counts() *writing {
 	w.t.Helper()
-	p, err := processor.New(processor.Config{Rules: w.rules, Kafka: w.kafka, StateDir: w.t.TempDir(), Instance: "p0"})
+	p, err := processor.New(processor.Config{Rules: w.rules, Kafka: w.kafka, StateDir: w.t.TempDir(), Instance: "p0", Spans: w.spans})
 	if err != nil {
 		w.t.Fatalf("new processor: %v", err)
 	}

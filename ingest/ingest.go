@@ -138,6 +138,9 @@ func (i *Ingest) Produce(ctx context.Context, events [][]byte, partial bool) ([]
 		return nil, &view.Unavailable{Why: "no events can be taken: " + *i.trouble.Load()}
 	}
 	c := newCall(i, w, len(events))
+	ctx, span := startSpan(ctx, i.topic, len(events))
+	defer span.End()
+	c.headers = traceHeaders(ctx)
 	refused := c.check(events)
 	i.metrics.invalid.Add(float64(refused))
 	if refused > 0 && !partial {

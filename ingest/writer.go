@@ -80,9 +80,13 @@ func (h hooks) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Du
 }
 
 // fits refuses an event that is larger than the topic takes.
-func (w *writer) fits(id string, value []byte) *rules.Refusal {
-	const batch = 128 // what a batch has beside its records
-	if n := codecs.RecordBytes([]byte(id), value, nil) + batch; n > int(w.bytesMax) {
+func (w *writer) fits(id string, value []byte, headers []kgo.RecordHeader) *rules.Refusal {
+	const batch, header = 128, 16 // what a batch has beside its records, and a header beside its texts
+	n := codecs.RecordBytes([]byte(id), value, nil) + batch
+	for i := range headers {
+		n += len(headers[i].Key) + len(headers[i].Value) + header
+	}
+	if n > int(w.bytesMax) {
 		return &rules.Refusal{Reason: reasonTooLarge, Detail: fmt.Sprintf("a record of %d bytes; the input topic takes %d (max.message.bytes)", n, w.bytesMax)}
 	}
 	return nil

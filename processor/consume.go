@@ -16,6 +16,8 @@ type consumer struct {
 	loop    string
 	rec     rules.Record
 	headers []codecs.Header // of the record in hand, as it first arrived
+
+	outcome, refusal string // of the record in hand, for its span
 }
 
 func (p *Processor) newHandler(int32) eos.Handler {
@@ -26,6 +28,13 @@ func (p *Processor) newHandler(int32) eos.Handler {
 // handle takes one record of the input or of the loop. What cannot be counted goes to the dead letters;
 // an error is one of the machine, never of the event.
 func (c *consumer) handle(w *eos.Work, msg *sarama.ConsumerMessage) error {
+	if c.p.tracer != nil && len(msg.Headers) > 0 {
+		return c.traced(w, msg)
+	}
+	return c.count(w, msg)
+}
+
+func (c *consumer) count(w *eos.Work, msg *sarama.ConsumerMessage) error {
 	rekeyed, refusal := c.take(msg)
 	if refusal != nil {
 		return c.refuse(w, refusal)
@@ -55,6 +64,7 @@ func (c *consumer) handle(w *eos.Work, msg *sarama.ConsumerMessage) error {
 		return c.refuse(w, refusal)
 	}
 	w.Put(id, st)
+	c.outcome, c.refusal = applied, ""
 	c.p.metrics.applied.Inc()
 	if out.Late {
 		c.p.metrics.late.Inc()
@@ -108,6 +118,7 @@ func (c *consumer) refuse(w *eos.Work, r *rules.Refusal) error {
 	}
 	key, value, headers := d.Encode(eos.RecordBytesMax)
 	w.Emit(eos.Output{Topic: c.p.names.DeadLetters(), Partition: w.Partition(), Key: key, Value: value, Headers: toSarama(headers)})
+	c.outcome, c.refusal = refused, r.Reason
 	c.p.metrics.refusedBy(r.Reason)
 	return nil
 }
@@ -123,6 +134,7 @@ func (c *consumer) rekey(w *eos.Work, id string, home int32) error {
 		return c.refuse(w, &rules.Refusal{Reason: "too_large", Detail: fmt.Sprintf("the event lives on partition %d and is too large to be sent there: up to %d bytes with key and headers", home, n)})
 	}
 	w.Emit(eos.Output{Topic: c.loop, Partition: home, Key: key, Value: value, Headers: toSarama(headers)})
+	c.outcome, c.refusal = rekeyed, ""
 	c.p.metrics.rekeyed.Inc()
 	return nil
 }

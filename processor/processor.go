@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/tidemark/tidemark/eos"
 	"github.com/tidemark/tidemark/rules"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Config of a Processor. Rules, Kafka, StateDir and Instance are needed.
@@ -36,6 +37,7 @@ type Config struct {
 	UntilCaughtUp bool
 
 	Metrics prometheus.Registerer // nil: none
+	Spans   trace.TracerProvider  // nil: none
 	Logger  *slog.Logger          // nil: none
 
 	// Unit overrides settings of the unit of work; its fields that are named above are ignored.
@@ -52,6 +54,7 @@ type Processor struct {
 	log     *slog.Logger
 	unit    *eos.Unit
 	metrics *metrics
+	tracer  *tracer // nil: none
 
 	partitions int32 // of the input; known once Run has found the topics
 }
@@ -67,6 +70,7 @@ func New(cfg Config) (*Processor, error) {
 	cfg.Generation = max(cfg.Generation, 1)
 	p := &Processor{cfg: cfg, log: cfg.Logger, metrics: newMetrics()}
 	p.names = eos.Names{Job: cfg.Rules.Job().Name, Generation: cfg.Generation}
+	p.tracer = newTracer(cfg.Spans, p.names.Job, cfg.Rules.Job().Input.Topic)
 	if err := p.openUnit(); err != nil {
 		return nil, err
 	}
@@ -88,6 +92,7 @@ func (p *Processor) openUnit() error {
 	onCommit := u.OnCommit
 	u.OnCommit = func(st eos.CommitStats) {
 		p.metrics.committed(st)
+		p.tracer.committed(&st)
 		if onCommit != nil {
 			onCommit(st)
 		}

@@ -45,7 +45,7 @@ func (v *View) Handler() http.Handler {
 		"/":                get(servePage),
 	}
 	rpc, one, flag := v.rpc(), get(v.serveID), get(v.serveFlag)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return traced(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// IDs may hold slashes and dots, so this is no http.ServeMux, which cleans paths.
 		path := r.URL.EscapedPath()
 		if strings.HasPrefix(path, idPath) {
@@ -59,7 +59,7 @@ func (v *View) Handler() http.Handler {
 		} else {
 			fail(w, notFound("no such path: "+strconv.QuoteToASCII(r.URL.Path)))
 		}
-	})
+	}), v.cfg.Spans)
 }
 
 // Parts of paths that hold something.

@@ -121,7 +121,7 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) error {
 	} else if blank(body) {
 		e.list = nil
 	}
-	return reply(w)(v.produce(r.Context(), e))
+	return reply(w)(v.produce(continued(r).Context(), e))
 }
 
 // The media types of a body.
@@ -188,6 +188,7 @@ func (v *View) admit(rpc http.Handler) http.Handler {
 				in.ahead = requestBytesMax // what it inflates to is not known before
 			}
 		}
+		r = continued(r)
 		r = r.WithContext(r.Context()) // the server looks at its own request's body for what is left of it
 		r.Body = rpcBody{in}
 		rpc.ServeHTTP(w, r)

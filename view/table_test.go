@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemark/tidemark/codecs"
 	"github.com/tidemark/tidemark/eos"
@@ -33,6 +34,7 @@ type table struct {
 	truth       *history.Truth
 	next        map[int32][2]int64 // of input and loop, as the last commit covers them
 	producer    Producer           // of the views that are made from now on
+	spans       trace.TracerProvider
 }
 
 func embedded(t testing.TB) []string {
@@ -219,7 +221,7 @@ func (w *table) view(dir string) *running {
 func (w *table) viewWith(dir string, watch WatchConfig) *running {
 	w.t.Helper()
 	v, err := New(Config{
-		Kafka: w.kafka, Names: w.names, Input: w.schema.InputTopic, Schema: w.schema, Dir: dir, ProbeInterval: 5 * time.Millisecond, Watch: watch, Producer: w.producer,
+		Kafka: w.kafka, Names: w.names, Input: w.schema.InputTopic, Schema: w.schema, Dir: dir, ProbeInterval: 5 * time.Millisecond, Watch: watch, Producer: w.producer, Spans: w.spans,
 	})
 	if err != nil {
 		w.t.Fatalf("new view: %v", err)

@@ -110,7 +110,10 @@ func (v *View) fulfil(ctx context.Context, r *Read, parts []*partition, on func(
 	}
 	deadline := time.Now().Add(wait)
 	for _, at := range places {
-		if err := parts[at.partition].reach(ctx, at.offset, deadline); err != nil {
+		if parts[at.partition].settled.Load() > at.offset {
+			continue
+		}
+		if err := waiting(ctx, at, func() error { return parts[at.partition].reach(ctx, at.offset, deadline) }); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemark/tidemark/codecs"
 	"github.com/tidemark/tidemark/eos"
@@ -45,6 +46,7 @@ type Config struct {
 	Producer Producer // takes events; nil: the view takes none
 
 	Metrics prometheus.Registerer // nil: none
+	Spans   trace.TracerProvider  // nil: none
 	Logger  *slog.Logger          // nil: none
 }
 

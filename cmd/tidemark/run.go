@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemark/tidemark/eos"
 	"github.com/tidemark/tidemark/processor"
@@ -60,6 +61,12 @@ func (c *runCmd) Run(a *app) (err error) {
 	show := a.progress(false)
 	defer show.end()
 	r := &running{app: a, cmd: c, conn: conn, show: show, log: a.logger(show)}
+	spans, endSpans, err := a.spans(r.log)
+	if err != nil {
+		return err
+	}
+	defer endSpans()
+	r.spans = spans
 	return r.run()
 }
 
@@ -70,6 +77,7 @@ type running struct {
 	conn   *connection
 	show   *progress
 	log    *slog.Logger
+	spans  trace.TracerProvider // nil: none
 	proc   *processor.Processor
 	events atomic.Int64 // committed by this process
 }
@@ -88,7 +96,7 @@ func (r *running) run() error {
 	registry := newRegistry()
 	cfg := processor.Config{
 		Rules: r.conn.rules, Kafka: r.conn.kafka, StateDir: c.State, Instance: c.Instance, Replication: c.Replication,
-		UntilCaughtUp: c.UntilCaughtUp, Metrics: registry, Logger: r.log,
+		UntilCaughtUp: c.UntilCaughtUp, Metrics: registry, Spans: r.spans, Logger: r.log,
 	}
 	if c.Ingest && c.View == "" {
 		return usagef("--ingest is for the view in this process: say --view HOST:PORT too")
@@ -142,7 +150,7 @@ func (r *running) servers(registry *prometheus.Registry) (actors []func(context.
 		if err != nil {
 			return nil, err
 		}
-		more, v, err := c.open(r.conn, r.viewDir(r.conn), registry, r.log)
+		more, v, err := c.open(r.conn, r.viewDir(r.conn), registry, r.log, r.spans)
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}

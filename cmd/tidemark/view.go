@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemark/tidemark/view"
 )
@@ -70,7 +71,12 @@ func (c *viewCmd) Run(a *app) (err error) {
 	if dir == "" {
 		dir = a.viewDir(conn)
 	}
-	actors, v, err := c.open(conn, dir, registry, log)
+	spans, endSpans, err := a.spans(log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer endSpans()
+	actors, v, err := c.open(conn, dir, registry, log, spans)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -84,8 +90,9 @@ func (a *app) viewDir(conn *connection) string {
 }
 
 // open makes the view of the flags, and gives what is to run for it.
-func (f *viewFlags) open(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger) (actors []func(context.Context) error, v *view.View, err error) {
+func (f *viewFlags) open(conn *connection, dir string, registry *prometheus.Registry, log *slog.Logger, spans trace.TracerProvider) (actors []func(context.Context) error, v *view.View, err error) {
 	cfg := viewConfig(conn, dir, registry, log, f.watch())
+	cfg.Spans = spans
 	in, err := f.ingest(conn, registry, log)
 	if err != nil {
 		return nil, nil, err
