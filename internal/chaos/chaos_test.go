@@ -133,7 +133,7 @@ func TestPlan_FollowsTheSeedAndHasEveryKind(t *testing.T) {
 // readers is a run of token reads and watches, while processors and views get killed.
 func readers(c *Config) {
 	c.Views, c.Readers, c.TokenReads, c.Watchers = 2, 16, 1_000, 2
-	c.Events, c.Every = 2_000, 2*time.Second
+	c.Events, c.Every, c.Settle = 2_000, 4*time.Second, true
 	c.Only = []string{kindKill, kindForget, kindViewKill, kindViewForget, kindViewFreeze}
 }
 
@@ -142,7 +142,7 @@ func TestViews_ATokenReadNeverMissesAndAWatchTellsEachVersionOnce(t *testing.T) 
 	t.Parallel()
 	r := short(t, Tidemark, func(c *Config) {
 		readers(c)
-		c.Brokers, c.Faults, c.TokenReads = kafkatest.Shared(t), 8, 3_000
+		c.Brokers, c.Faults, c.TokenReads = kafkatest.Shared(t), 5, 3_000
 	})
 	if !r.OK() {
 		t.Errorf("%d of %d token reads were older than their event, %d faults in what %d watchers were told, wrong answers %v; want none: %v",

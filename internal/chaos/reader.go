@@ -24,7 +24,7 @@ const (
 	shareBatch = 10
 	shareList  = 5
 	shareBare  = 4
-	shareProbe = 2
+	shareProbe = 10
 )
 
 // input is what tokens name.
