@@ -130,32 +130,32 @@ func TestPlan_FollowsTheSeedAndHasEveryKind(t *testing.T) {
 	}
 }
 
-// readers is a run of token reads and watches, while processors and views get killed.
+// readers is a run of token reads and watches, while processors and views get killed. No event comes under a wrong key: with
+// these, reads of one partition wait for all others, and a machine that is busy would see few (make token-reads has them).
 func readers(c *Config) {
-	c.Views, c.Readers, c.TokenReads, c.Watchers = 2, 16, 1_000, 2
-	c.Events, c.Every = 2_000, 2*time.Second
+	c.Views, c.Readers, c.TokenReads, c.Watchers = 2, 48, 500, 2
+	c.Events, c.Every, c.Settle, c.Rekey = 1_000, 4*time.Second, true, 0
 	c.Only = []string{kindKill, kindForget, kindViewKill, kindViewForget, kindViewFreeze}
 }
 
-// Both kinds of watchers go from view to view as these get killed.
+// Not beside other runs, as its control: what is asked of the views is most of the work. Watchers go from view to view as these
+// get killed.
 func TestViews_ATokenReadNeverMissesAndAWatchTellsEachVersionOnce(t *testing.T) {
-	t.Parallel()
 	r := short(t, Tidemark, func(c *Config) {
 		readers(c)
-		c.Brokers, c.Faults, c.TokenReads = kafkatest.Shared(t), 8, 3_000
+		c.Brokers, c.Faults, c.TokenReads = kafkatest.Shared(t), 5, 1_000
 	})
 	if !r.OK() {
 		t.Errorf("%d of %d token reads were older than their event, %d faults in what %d watchers were told, wrong answers %v; want none: %v",
 			r.TokenReads.Misses, r.TokenReads.Reads, r.Watches.Faults, r.Watches.Watchers, r.Wrong, r.Blames[0])
 	}
-	if r.TokenReads.Reads < 3_000 || r.TokenReads.BareOlder == 0 || r.Watches.Watchers != 8 || r.Watches.Resumed[streamEnded] == 0 {
-		t.Errorf("got %+v and %+v, want 3000 reads, some without a token that were older, 8 watchers, some of which lost their view", r.TokenReads, r.Watches)
+	if r.TokenReads.Reads < 1_000 || r.TokenReads.BareOlder == 0 || r.Watches.Watchers != 8 || r.Watches.Resumed[streamEnded] == 0 {
+		t.Errorf("got %+v and %+v, want 1000 reads, some without a token that were older, 8 watchers, some of which lost their view", r.TokenReads, r.Watches)
 	}
 }
 
 // The control: views that overlook tokens and lose events are found out, in both.
 func TestViews_CarelessOnesAreFoundOut(t *testing.T) {
-	t.Parallel()
 	r := short(t, Tidemark, func(c *Config) {
 		readers(c)
 		c.Brokers, c.Faults, c.Careless = kafkatest.Shared(t), 2, true

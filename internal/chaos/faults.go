@@ -14,7 +14,7 @@ import (
 const moreFaults = 10
 
 // injectAll does the faults of the plan, and more for as long as there were too few token reads: all of them happen among faults.
-// It gives up when none came in a whole round, and the report tells.
+// It gives up when none comes for a while after a round, and the report tells.
 func (r *run) injectAll(ctx context.Context) error {
 	err := r.inject(ctx, plan(&r.cfg))
 	for more := r.cfg; err == nil && r.tally != nil; {
@@ -23,7 +23,7 @@ func (r *run) injectAll(ctx context.Context) error {
 			return nil
 		}
 		more.Seed, more.Faults = more.Seed+1, moreFaults
-		if err = r.inject(ctx, plan(&more)); r.tally.count() == before {
+		if err = r.inject(ctx, plan(&more)); !waitFor(ctx, drainWithin, func() bool { return r.tally.count() > before }) {
 			return err
 		}
 	}

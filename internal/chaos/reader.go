@@ -17,6 +17,8 @@ const (
 	batchMax = 50
 	// readWithin is the patience with one event, over all views.
 	readWithin = time.Minute
+	// againAfter is the pause before another view is asked.
+	againAfter = 50 * time.Millisecond
 )
 
 // Of 100 reads so many are of these forms; the others are gets, of which so many are bare. Probes come besides.
@@ -24,7 +26,7 @@ const (
 	shareBatch = 10
 	shareList  = 5
 	shareBare  = 4
-	shareProbe = 2
+	shareProbe = 10
 )
 
 // input is what tokens name.
@@ -131,7 +133,7 @@ func (rd *reader) read(ctx context.Context, q *question) {
 			rd.tally.givenUp()
 			return
 		}
-		_ = pause(ctx, 20*time.Millisecond)
+		_ = pause(ctx, againAfter)
 	}
 }
 
