@@ -46,11 +46,7 @@ func TestTokens_OnlyThoseOfTheFileLetSomebodyIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, hash, _ := strings.Cut(string(line), "sha256:")
-	for name, c := range map[string]struct {
-		header string
-		status int
-		reason string
-	}{
+	for name, c := range map[string]claim{
 		"the right one":             {"Bearer " + tokens["read"], 200, ""},
 		"the scheme in small":       {"bearer " + tokens["read"], 200, ""},
 		"one that ends tomorrow":    {"Bearer " + fresh, 200, ""},
@@ -72,31 +68,46 @@ func TestTokens_OnlyThoseOfTheFileLetSomebodyIn(t *testing.T) {
 		"a JWT that nobody signed":  {"Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.", 401, "bad_token"},
 		"a token of a megabyte (0)": {"Bearer read." + strings.Repeat("x", 200<<10), 401, "bad_token"},
 	} {
-		before := 0.0
-		if c.reason != "" {
-			before = u.figure("tidemark_guard_refused_total", "reason", c.reason)
-		}
-		var headers []string
-		if c.header != "" {
-			headers = []string{"Authorization", c.header}
-		}
-		a := u.get("/v1/ids/a", headers...)
-		if a.status != c.status || c.status == 200 && a.body != "here" {
-			t.Errorf("%s: got %d %s, want %d", name, a.status, a.body, c.status)
-		}
-		challenge := a.header.Get("WWW-Authenticate")
-		if (c.status == 401) != strings.HasPrefix(challenge, "Bearer ") || strings.Contains(challenge, "invalid_token") != (c.status == 401 && c.reason != "no_credential") {
-			t.Errorf("%s: got the challenge %q", name, challenge)
-		}
-		if c.reason != "" && u.figure("tidemark_guard_refused_total", "reason", c.reason) <= before {
-			t.Errorf("%s: no refusal was counted as %s", name, c.reason)
-		}
-		if c.status != 200 && (a.code == "" || !strings.Contains(a.body, `"details":[]`)) {
-			t.Errorf("%s: got %s, want the one shape of errors", name, a.body)
-		}
+		u.judges(name, c)
 	}
 	if log := u.log.String(); strings.Contains(log, tokens["read"]) || strings.Contains(log, old) {
 		t.Error("the log holds a token")
+	}
+}
+
+// claim is a header by which somebody says who they are, and what comes of it.
+type claim struct {
+	header string
+	status int
+	reason string // of the refusal
+}
+
+func (u *under) judges(name string, c claim) {
+	u.t.Helper()
+	counted := func() float64 {
+		if c.reason == "" {
+			return 0
+		}
+		return u.figure("tidemark_guard_refused_total", "reason", c.reason)
+	}
+	before := counted()
+	var headers []string
+	if c.header != "" {
+		headers = []string{"Authorization", c.header}
+	}
+	a := u.get("/v1/ids/a", headers...)
+	if a.status != c.status || c.status == 200 && a.body != "here" {
+		u.t.Errorf("%s: got %d %s, want %d", name, a.status, a.body, c.status)
+	}
+	challenge := a.header.Get("WWW-Authenticate")
+	if (c.status == 401) != strings.HasPrefix(challenge, "Bearer ") || strings.Contains(challenge, "invalid_token") != (c.status == 401 && c.reason != "no_credential") {
+		u.t.Errorf("%s: got the challenge %q", name, challenge)
+	}
+	if c.reason != "" && counted() <= before {
+		u.t.Errorf("%s: no refusal was counted as %s", name, c.reason)
+	}
+	if c.status != 200 && (a.code == "" || !strings.Contains(a.body, `"details":[]`)) {
+		u.t.Errorf("%s: got %s, want the one shape of errors", name, a.body)
 	}
 }
 
