@@ -69,7 +69,7 @@ func slowly(text string, last int) func(context.Context, *subject, *tally, int) 
 				_, err = conn.Write([]byte{text[i]})
 				err = pauseOr(ctx, err, 500*time.Millisecond)
 			}
-			if _, _ = io.Copy(io.Discard, conn); ctx.Err() == nil { // however it ends, it was turned away
+			if _, _ = io.Copy(io.Discard, conn); ctx.Err() == nil {
 				count.turned.Add(1)
 			}
 			stop()

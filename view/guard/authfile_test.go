@@ -24,38 +24,6 @@ func who() http.Handler {
 	})
 }
 
-// tried is a header and what is to become of it.
-type tried struct {
-	header string
-	status int
-	reason string
-}
-
-func headers(tokens map[string]string, old, fresh, second, hash string) map[string]tried {
-	return map[string]tried{
-		"the right one":             {"Bearer " + tokens["read"], 200, ""},
-		"the scheme in small":       {"bearer " + tokens["read"], 200, ""},
-		"one that ends tomorrow":    {"Bearer " + fresh, 200, ""},
-		"a second one of the name":  {"Bearer " + second, 200, ""},
-		"one that ended yesterday":  {"Bearer " + old, 401, "expired"},
-		"another name":              {"Bearer " + strings.Replace(tokens["read"], "read.", "admin.", 1), 401, "bad_token"},
-		"the last letter is wrong":  {"Bearer " + tokens["read"][:len(tokens["read"])-1] + "-", 401, "bad_token"},
-		"it is cut":                 {"Bearer " + tokens["read"][:20], 401, "bad_token"},
-		"it goes on":                {"Bearer " + tokens["read"] + "x", 401, "bad_token"},
-		"the hash from the file":    {"Bearer " + hash, 401, "bad_token"},
-		"name and hash":             {"Bearer read." + hash, 401, "bad_token"},
-		"the name alone":            {"Bearer read", 401, "bad_token"},
-		"no token":                  {"Bearer ", 401, "bad_token"},
-		"another scheme":            {"Basic " + tokens["read"], 401, "bad_token"},
-		"no scheme":                 {tokens["read"], 401, "bad_token"},
-		"two tokens":                {"Bearer " + tokens["read"] + ", Bearer " + tokens["read"], 401, "bad_token"},
-		"nothing":                   {"", 401, "no_credential"},
-		"a token without the role":  {"Bearer " + tokens["produce"], 403, "no_role"},
-		"a JWT that nobody signed":  {"Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.", 401, "bad_token"},
-		"a token of a megabyte (0)": {"Bearer read." + strings.Repeat("x", 200<<10), 401, "bad_token"},
-	}
-}
-
 func TestTokens_OnlyThoseOfTheFileLetSomebodyIn(t *testing.T) {
 	t.Parallel()
 	yesterday, tomorrow := time.Now().Add(-24*time.Hour), time.Now().Add(24*time.Hour)
@@ -78,32 +46,68 @@ func TestTokens_OnlyThoseOfTheFileLetSomebodyIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, hash, _ := strings.Cut(string(line), "sha256:")
-	for name, c := range headers(tokens, old, fresh, second, hash[:64]) {
-		before := 0.0
-		if c.reason != "" {
-			before = u.figure("tidemark_guard_refused_total", "reason", c.reason)
-		}
-		var headers []string
-		if c.header != "" {
-			headers = []string{"Authorization", c.header}
-		}
-		a := u.get("/v1/ids/a", headers...)
-		if a.status != c.status || c.status == 200 && a.body != "here" {
-			t.Errorf("%s: got %d %s, want %d", name, a.status, a.body, c.status)
-		}
-		challenge := a.header.Get("WWW-Authenticate")
-		if (c.status == 401) != strings.HasPrefix(challenge, "Bearer ") || strings.Contains(challenge, "invalid_token") != (c.status == 401 && c.reason != "no_credential") {
-			t.Errorf("%s: got the challenge %q", name, challenge)
-		}
-		if c.reason != "" && u.figure("tidemark_guard_refused_total", "reason", c.reason) <= before {
-			t.Errorf("%s: no refusal was counted as %s", name, c.reason)
-		}
-		if c.status != 200 && (a.code == "" || !strings.Contains(a.body, `"details":[]`)) {
-			t.Errorf("%s: got %s, want the one shape of errors", name, a.body)
-		}
+	for name, c := range map[string]claim{
+		"the right one":             {"Bearer " + tokens["read"], 200, ""},
+		"the scheme in small":       {"bearer " + tokens["read"], 200, ""},
+		"one that ends tomorrow":    {"Bearer " + fresh, 200, ""},
+		"a second one of the name":  {"Bearer " + second, 200, ""},
+		"one that ended yesterday":  {"Bearer " + old, 401, "expired"},
+		"another name":              {"Bearer " + strings.Replace(tokens["read"], "read.", "admin.", 1), 401, "bad_token"},
+		"the last letter is wrong":  {"Bearer " + tokens["read"][:len(tokens["read"])-1] + "-", 401, "bad_token"},
+		"it is cut":                 {"Bearer " + tokens["read"][:20], 401, "bad_token"},
+		"it goes on":                {"Bearer " + tokens["read"] + "x", 401, "bad_token"},
+		"the hash from the file":    {"Bearer " + hash[:64], 401, "bad_token"},
+		"name and hash":             {"Bearer read." + hash[:64], 401, "bad_token"},
+		"the name alone":            {"Bearer read", 401, "bad_token"},
+		"no token":                  {"Bearer ", 401, "bad_token"},
+		"another scheme":            {"Basic " + tokens["read"], 401, "bad_token"},
+		"no scheme":                 {tokens["read"], 401, "bad_token"},
+		"two tokens":                {"Bearer " + tokens["read"] + ", Bearer " + tokens["read"], 401, "bad_token"},
+		"nothing":                   {"", 401, "no_credential"},
+		"a token without the role":  {"Bearer " + tokens["produce"], 403, "no_role"},
+		"a JWT that nobody signed":  {"Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.", 401, "bad_token"},
+		"a token of a megabyte (0)": {"Bearer read." + strings.Repeat("x", 200<<10), 401, "bad_token"},
+	} {
+		u.judges(name, c)
 	}
 	if log := u.log.String(); strings.Contains(log, tokens["read"]) || strings.Contains(log, old) {
 		t.Error("the log holds a token")
+	}
+}
+
+// claim is a header by which somebody says who they are, and what comes of it.
+type claim struct {
+	header string
+	status int
+	reason string // of the refusal
+}
+
+func (u *under) judges(name string, c claim) {
+	u.t.Helper()
+	counted := func() float64 {
+		if c.reason == "" {
+			return 0
+		}
+		return u.figure("tidemark_guard_refused_total", "reason", c.reason)
+	}
+	before := counted()
+	var headers []string
+	if c.header != "" {
+		headers = []string{"Authorization", c.header}
+	}
+	a := u.get("/v1/ids/a", headers...)
+	if a.status != c.status || c.status == 200 && a.body != "here" {
+		u.t.Errorf("%s: got %d %s, want %d", name, a.status, a.body, c.status)
+	}
+	challenge := a.header.Get("WWW-Authenticate")
+	if (c.status == 401) != strings.HasPrefix(challenge, "Bearer ") || strings.Contains(challenge, "invalid_token") != (c.status == 401 && c.reason != "no_credential") {
+		u.t.Errorf("%s: got the challenge %q", name, challenge)
+	}
+	if c.reason != "" && counted() <= before {
+		u.t.Errorf("%s: no refusal was counted as %s", name, c.reason)
+	}
+	if c.status != 200 && (a.code == "" || !strings.Contains(a.body, `"details":[]`)) {
+		u.t.Errorf("%s: got %s, want the one shape of errors", name, a.body)
 	}
 }
 

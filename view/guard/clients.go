@@ -34,11 +34,11 @@ func newClients[K comparable](limits *Limits) *clients[K] {
 }
 
 func (c *clients[K]) newClient() *client {
-	new := &client{failures: rate.NewLimiter(rate.Limit(c.limits.ClientFailures), max(1, int(5*c.limits.ClientFailures)))}
+	one := &client{failures: rate.NewLimiter(rate.Limit(c.limits.ClientFailures), max(1, int(5*c.limits.ClientFailures)))}
 	if c.limits.ClientRate > 0 {
-		new.rate = rate.NewLimiter(rate.Limit(c.limits.ClientRate), c.limits.ClientBurst)
+		one.rate = rate.NewLimiter(rate.Limit(c.limits.ClientRate), c.limits.ClientBurst)
 	}
-	return new
+	return one
 }
 
 func (c *clients[K]) of(key K, now time.Time) *client {

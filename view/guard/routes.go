@@ -72,7 +72,7 @@ func numbered(all []Route) []Route {
 	return all
 }
 
-// exact are the routes whose paths are their names, and idle two that are not.
+// exact are the routes whose paths are their names, and the two that hold something.
 var exact, one, flagged = func() (map[string]*Route, *Route, *Route) {
 	byPath := make(map[string]*Route, len(routes))
 	for i := range routes[:unknownRoute] {
