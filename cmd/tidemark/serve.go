@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/tidemark/tidemark/internal/lane"
+	"github.com/tidemark/tidemark/view"
 )
 
 // listen opens an address for HTTP. Only the loopback interface is served unless insecure says that others may come too:
@@ -65,6 +68,11 @@ func (m limits) serve(ctx context.Context, l net.Listener, h http.Handler) error
 	if m.connections > 0 {
 		l = netutil.LimitListener(l, m.connections)
 	}
+	l = lane.New(l, lane.Config{
+		Handler: h, Context: ctx, Prefix: view.IDPath, TakesQuery: view.NamesMaxAgeAlone, Post: view.BatchPath, TakesBody: view.NamesIDsAlone,
+		FirstTimeout: m.readHeader, IdleTimeout: m.idle, WriteTimeout: m.write,
+		ErrorLog: s.ErrorLog,
+	})
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetUnencryptedHTTP2(true) // gRPC, by clients that know that they will get it
 	ended := make(chan error, 1)
