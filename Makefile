@@ -16,7 +16,7 @@ FAILOVER := $(DEFAULTS) -brokers 3 -views 2 -views-within 5s -only "broker kille
 	-only "broker killed: transaction coordinator" -only "broker killed: controller" -faults 4 -apart 61s -events 100000
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE bench build chaos chaos-long clean failover generate help kafka lint lost-replies model mutants quick sim sim-long takeover test tools zombies
+.PHONY: FORCE bench build chaos chaos-long clean failover generate help kafka lint lost-replies model mutants quick reads sim sim-long takeover test tools zombies
 
 bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minute
 	go run ./bench $(ARGS)
@@ -51,6 +51,7 @@ lint: $(GOFUMPT) $(STATICCHECK) $(PLUGINS) ## formatting, vet, staticcheck, impo
 	@bad=$$($(GOFUMPT) -l .) && test -z "$$bad" || { echo "not formatted (gofumpt -w): $$bad"; exit 1; }
 	go vet ./... && go vet -tags simruntime ./eos ./internal/sim
 	$(STATICCHECK) ./... && $(STATICCHECK) -tags simruntime ./eos ./internal/sim
+	cd bench/reads && go vet ./... && ../../$(STATICCHECK) ./...
 	go test ./internal/layout
 	go run ./internal/protogen -check
 
@@ -65,6 +66,9 @@ mutants: ## wrong versions of the core, each of which the tests must catch, 20 m
 
 quick: ## the tests that need no Java, without the race detector; names what it left out
 	go run ./internal/testreport -short $(PACKAGES)
+
+reads: ## how fast a view answers, beside Redis and Postgres (apt-get install redis-server postgresql), 10 minutes; ARGS="-quick"
+	go build -C bench/reads -o ../../bin/reads . && bin/reads $(ARGS)
 
 sim: ## simulated crashes of the unit of work, 2000 of them; ARGS="-seed N" runs one history again and keeps its trace
 	go run ./internal/sim/cmd $(ARGS)
