@@ -18,7 +18,7 @@ TOKENS   := -views 2 -only "kill -9" -only "kill -9, state deleted" -only "kill 
 	-only "view: kill -9" -only "view: kill -9, state deleted" -only "view: freeze" -only "view: clean restart"
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE bench build chaos chaos-long clean contract failover generate help hostile kafka lint lost-replies model mutants quick sim sim-long stall takeover test token-reads tools watchers zombies
+.PHONY: FORCE bench build chaos chaos-long clean contract failover generate help hostile kafka lint lost-replies model mutants quick reads sim sim-long stall takeover test token-reads tools watchers zombies
 
 bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minute
 	go run ./bench $(ARGS)
@@ -59,6 +59,7 @@ lint: $(GOFUMPT) $(STATICCHECK) $(PLUGINS) ## formatting, vet, staticcheck, impo
 	@bad=$$($(GOFUMPT) -l .) && test -z "$$bad" || { echo "not formatted (gofumpt -w): $$bad"; exit 1; }
 	go vet ./... && go vet -tags simruntime ./eos ./internal/sim
 	$(STATICCHECK) ./... && $(STATICCHECK) -tags simruntime ./eos ./internal/sim
+	cd bench/reads && go vet ./... && ../../$(STATICCHECK) ./...
 	go test ./internal/layout
 	go run ./internal/protogen -check
 
@@ -73,6 +74,9 @@ mutants: ## wrong versions of the core, each of which the tests must catch, 20 m
 
 quick: ## the tests that need no Java, without the race detector; names what it left out
 	go run ./internal/testreport -short $(PACKAGES)
+
+reads: ## how fast a view answers, beside Redis and Postgres (apt-get install redis-server postgresql), 10 minutes; ARGS="-quick"
+	go build -C bench/reads -o ../../bin/reads . && bin/reads $(ARGS)
 
 sim: ## simulated crashes of the unit of work, 2000 of them; ARGS="-seed N" runs one history again and keeps its trace
 	go run ./internal/sim/cmd $(ARGS)

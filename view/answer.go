@@ -27,9 +27,12 @@ type oneAnswer struct {
 }
 
 func (a *oneAnswer) appendJSON(dst []byte) []byte {
-	dst = a.state.AppendJSON(append(dst, `{"state":`...), a.id, a.schema)
-	dst = a.asOf.appendJSON(append(dst, `,"as_of":`...), false)
-	return append(appendAges(append(dst, ','), a.asOf.Age, a.asOf.TableAge), '}')
+	return appendOneEnd(a.state.AppendJSON(append(dst, `{"state":`...), a.id, a.schema), &a.asOf)
+}
+
+func appendOneEnd(dst []byte, asOf *AsOf) []byte {
+	dst = asOf.appendJSON(append(dst, `,"as_of":`...), false)
+	return append(appendAges(append(dst, ','), asOf.Age, asOf.TableAge), '}')
 }
 
 func (a *oneAnswer) appendProto(dst []byte) []byte {
@@ -59,7 +62,11 @@ func (a *batchAnswer) appendJSON(dst []byte) []byte {
 			dst = append(a.states[i].AppendJSON(dst, id, a.schema), '}')
 		}
 	}
-	return append(appendFreshness(append(dst, `],`...), a.asOf), '}')
+	return appendBatchEnd(dst, a.asOf)
+}
+
+func appendBatchEnd(dst []byte, asOf []AsOf) []byte {
+	return append(appendFreshness(append(dst, `],`...), asOf), '}')
 }
 
 func (a *batchAnswer) appendProto(dst []byte) []byte {

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"mime"
@@ -10,7 +11,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -34,21 +37,21 @@ import (
 // Clients that speak gRPC without TLS need a server that takes HTTP/2 so (http.Protocols.SetUnencryptedHTTP2).
 func (v *View) Handler() http.Handler {
 	routes := map[string]http.Handler{
-		"/v1/ids":          get(v.serveList),
-		"/v1/ids:batchGet": method(v.serveBatch, http.MethodPost),
-		"/v1/watch":        get(v.serveWatch),
-		"/v1/events":       method(v.serveEvents, http.MethodPost),
-		"/v1/status":       get(v.serveStatus),
-		"/healthz":         get(serveHealth),
-		"/readyz":          get(v.serveReady),
-		"/openapi.json":    get(serveOpenAPI),
-		"/":                get(servePage),
+		"/v1/ids":       get(v.serveList),
+		BatchPath:       method(v.serveBatch, http.MethodPost),
+		"/v1/watch":     get(v.serveWatch),
+		"/v1/events":    method(v.serveEvents, http.MethodPost),
+		"/v1/status":    get(v.serveStatus),
+		"/healthz":      get(serveHealth),
+		"/readyz":       get(v.serveReady),
+		"/openapi.json": get(serveOpenAPI),
+		"/":             get(servePage),
 	}
 	rpc, one, flag := v.rpc(), get(v.serveID), get(v.serveFlag)
 	return traced(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// IDs may hold slashes and dots, so this is no http.ServeMux, which cleans paths.
 		path := r.URL.EscapedPath()
-		if strings.HasPrefix(path, idPath) {
+		if strings.HasPrefix(path, IDPath) {
 			one.ServeHTTP(w, r)
 		} else if h := routes[path]; h != nil {
 			h.ServeHTTP(w, r)
@@ -62,9 +65,14 @@ func (v *View) Handler() http.Handler {
 	}), v.cfg.Spans)
 }
 
+// IDPath begins the path of a Get, and BatchPath is that of a BatchGet.
+const (
+	IDPath    = "/v1/ids/"
+	BatchPath = "/v1/ids:batchGet"
+)
+
 // Parts of paths that hold something.
 const (
-	idPath   = "/v1/ids/"
 	flagPath = "/v1/flags/"
 	flagEnd  = "/ids"
 )
@@ -90,7 +98,7 @@ func method(serve serving, allowed ...string) http.Handler {
 }
 
 func (v *View) serveID(w http.ResponseWriter, r *http.Request) error {
-	id, err := url.PathUnescape(r.URL.EscapedPath()[len(idPath):])
+	id, err := url.PathUnescape(r.URL.EscapedPath()[len(IDPath):])
 	if err != nil {
 		return &Invalid{"the ID in the path is not percent-encoded: " + err.Error()}
 	}
@@ -104,19 +112,35 @@ func (v *View) serveID(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	a, err := v.one(r.Context(), req)
-	if err != nil {
+	body := bodies.Get().(*body)
+	defer body.done()
+	version := uint64(0)
+	if body.text, version, err = v.oneText(r.Context(), req, body.text); err != nil {
 		return err
 	}
-	tag := v.etag(a.state.Version)
-	w.Header().Set("ETag", tag)
+	tag := v.etag(version)
+	w.Header()["Etag"] = []string{tag}
 	if none := r.Header.Get("If-None-Match"); none != "" && matches(none, tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	send(w, http.StatusOK, a.appendJSON(make([]byte, 0, 1024)))
+	send(w, http.StatusOK, body.text)
 	return nil
 }
+
+// body is memory for an answer.
+type body struct{ text []byte }
+
+var bodies = sync.Pool{New: func() any { return &body{make([]byte, 0, 1024)} }}
+
+// done gives the memory back after it was sent, unless it has become large.
+func (b *body) done() {
+	if b.text = b.text[:0]; cap(b.text) <= bodyKeptBytes {
+		bodies.Put(b)
+	}
+}
+
+const bodyKeptBytes = 256 << 10
 
 // etag is generation and version: what is equal in both is the same state.
 func (v *View) etag(version uint64) string {
@@ -138,20 +162,61 @@ func (v *View) serveBatch(w http.ResponseWriter, r *http.Request) error {
 	if _, err := query(r); err != nil {
 		return err
 	}
-	if given := r.Header.Get("Content-Type"); given != "" {
+	if given := r.Header.Get("Content-Type"); given != "" && given != "application/json" {
 		if media, _, err := mime.ParseMediaType(given); err != nil || media != "application/json" {
 			return &Invalid{"the body is application/json, got " + strconv.QuoteToASCII(given)}
 		}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, requestBytesMax))
+	sent, err := io.ReadAll(http.MaxBytesReader(w, r.Body, requestBytesMax))
 	if err != nil {
 		return &Invalid{"the body cannot be read: " + err.Error()}
 	}
 	req := &pb.BatchGetRequest{}
-	if err := (jsonCodec{}).Unmarshal(body, req); err != nil {
-		return &Invalid{"the body is no BatchGetRequest: " + err.Error()}
+	if req.Ids = plainIDs(sent); req.Ids == nil {
+		if err := (jsonCodec{}).Unmarshal(sent, req); err != nil {
+			return &Invalid{"the body is no BatchGetRequest: " + err.Error()}
+		}
 	}
-	return reply(w)(v.batch(r.Context(), req))
+	body := bodies.Get().(*body)
+	defer body.done()
+	if body.text, err = v.batchText(r.Context(), req, body.text); err != nil {
+		return err
+	}
+	send(w, http.StatusOK, body.text)
+	return nil
+}
+
+// NamesMaxAgeAlone tells of a Get's query whether it has nothing but max_age, so that the answer waits for nothing. It may be
+// false where that is so.
+func NamesMaxAgeAlone(query string) bool {
+	age, ok := strings.CutPrefix(query, "max_age=")
+	return ok && !strings.ContainsAny(age, "&;%")
+}
+
+// NamesIDsAlone tells of a BatchGet's body whether it has nothing but IDs, so that the answer waits for nothing. It may be false
+// where that is so.
+func NamesIDsAlone(sent []byte) bool {
+	ids, begins := bytes.CutPrefix(sent, idsBegin)
+	return begins && bytes.HasSuffix(ids, idsEnd) && bytes.Index(ids, idsEnd[:2]) == len(ids)-len(idsEnd)
+}
+
+var idsBegin, idsEnd = []byte(`{"ids":["`), []byte(`"]}`)
+
+// plainIDs reads {"ids":["…"]} where that is all, without spaces and without anything escaped, which takes a tenth of the
+// time of the general way; nil where it is not.
+func plainIDs(sent []byte) []string {
+	if !NamesIDsAlone(sent) || !utf8.Valid(sent) {
+		return nil
+	}
+	ids := strings.Split(string(sent[len(idsBegin):len(sent)-len(idsEnd)]), `","`)
+	for _, id := range ids {
+		for i := range len(id) {
+			if c := id[i]; c < ' ' || c == '"' || c == '\\' {
+				return nil
+			}
+		}
+	}
+	return ids
 }
 
 func (v *View) serveList(w http.ResponseWriter, r *http.Request) error {
@@ -230,12 +295,17 @@ func reply(w http.ResponseWriter) func(answer, error) error {
 	}
 }
 
+// Values of headers, which nobody changes.
+var (
+	typeJSON = []string{"application/json"}
+	noCache  = []string{"no-cache"}
+	noSniff  = []string{"nosniff"}
+)
+
 func send(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-cache")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", strconv.Itoa(len(body)+1))
+	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = typeJSON, noCache, noSniff
+	h["Content-Length"] = []string{strconv.Itoa(len(body) + 1)}
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n')) // a caller who has gone hears nothing
 }

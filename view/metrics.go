@@ -33,7 +33,16 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) register(r prometheus.Registerer, v *View) error {
-	for _, c := range []prometheus.Collector{m.records, m.rebuilds, m.misplaced, m.catchUps, m.watchers, m.resets, gauges{v}} {
+	cached := func(name, help string, value func(hits, all int64) int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "tidemark", Subsystem: "view", Name: name, Help: help},
+			func() float64 { return float64(value(v.cache.asked())) })
+	}
+	for _, c := range []prometheus.Collector{
+		m.records, m.rebuilds, m.misplaced, m.catchUps, m.watchers, m.resets,
+		gauges{v},
+		cached("cache_hits_total", "States that reads over REST found in memory.", func(hits, _ int64) int64 { return hits }),
+		cached("cache_misses_total", "States that reads over REST did not find in memory.", func(hits, all int64) int64 { return all - hits }),
+	} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

@@ -43,6 +43,8 @@ type partition struct {
 	touched  time.Time
 
 	progress atomic.Pointer[progress]
+	turn     atomic.Uint64 // of the commit that is published, or about to be: see cache
+	since    uint64        // the turn at which the local state began
 
 	mu      sync.RWMutex // guards current, and taking hold of it
 	current *published
@@ -72,9 +74,10 @@ type progress struct {
 // published is a committed state that readers look at. It is released when it is no longer current and the last reader has
 // gone.
 type published struct {
-	snap     *eos.DiskSnapshot
-	position *eos.Position
-	holders  atomic.Int32
+	snap        *eos.DiskSnapshot
+	position    *eos.Position
+	turn, since uint64 // see cache
+	holders     atomic.Int32
 }
 
 func (s *published) release() {
@@ -102,6 +105,7 @@ func (p *partition) open() error {
 		p.view.log.Info("local state begins anew", "partition", p.number, "cause", why)
 	}
 	p.disk, p.next, p.target, p.complete, p.torn = disk, disk.Next(), -1, false, false
+	p.since = p.turn.Add(1)
 	clear(p.pending)
 	p.bytes, p.offsets, p.minute = 0, nil, time.Time{}
 	p.tell()
@@ -208,6 +212,12 @@ func (p *partition) apply(next int64, pos *eos.Position) error {
 		return err
 	}
 	p.view.metrics.records.Add(float64(len(p.pending)))
+	if p.complete {
+		p.turn.Add(1) // first, so that nothing of the commit before is kept any more
+		for id := range p.pending {
+			p.view.cache.forget(id)
+		}
+	}
 	if len(p.pending) > 4096 {
 		p.pending = map[string]held{} // clear takes time by the size that a map once had
 	}

@@ -18,7 +18,7 @@ func (p *partition) show(c *commit) error {
 		return err
 	}
 	pos, _ := snap.Position()
-	s := &published{snap: snap, position: pos}
+	s := &published{snap: snap, position: pos, turn: p.turn.Load(), since: p.since}
 	s.holders.Store(1)
 	p.publish(s)
 	return p.view.hub.follow(p.number, spot{snap.Next(), pos.Records}, c)

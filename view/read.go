@@ -96,6 +96,13 @@ func (v *View) serving() ([]*partition, error) {
 
 // Get gives the state of one ID from one commit. ErrNotFound comes with a true AsOf; other errors do not.
 func (v *View) Get(ctx context.Context, id string, read Read, into *codecs.State) (AsOf, error) {
+	return v.get(ctx, id, read, func(p *partition, s *published) (bool, error) { return p.find(s, id, into) })
+}
+
+// finding reads from what a partition shows; false where no event of the ID was counted.
+type finding func(*partition, *published) (found bool, err error)
+
+func (v *View) get(ctx context.Context, id string, read Read, find finding) (AsOf, error) {
 	if err := checkID(id); err != nil {
 		return AsOf{}, err
 	}
@@ -116,7 +123,7 @@ func (v *View) Get(ctx context.Context, id string, read Read, into *codecs.State
 	if err := read.tooOld(asOf); err != nil {
 		return asOf, err
 	}
-	found, err := p.find(s, id, into)
+	found, err := find(p, s)
 	if err == nil && !found {
 		err = ErrNotFound
 	}
@@ -141,25 +148,44 @@ const batchMax = 1000
 // BatchGet gives the states of IDs in the order asked, each partition's from one commit; nil is an ID of which no event was
 // counted. asOf has the partitions on which the IDs live, in order.
 func (v *View) BatchGet(ctx context.Context, ids []string, read Read) (states []*codecs.State, asOf []AsOf, err error) {
+	var block []codecs.State
+	asOf, err = v.batchGet(ctx, ids, read, func(i int, p *partition, s *published) error {
+		if i == 0 {
+			states, block = make([]*codecs.State, len(ids)), make([]codecs.State, len(ids))
+		}
+		found, err := p.find(s, ids[i], &block[i])
+		if found {
+			states[i] = &block[i]
+		}
+		return err
+	})
+	if err != nil {
+		return nil, asOf, err
+	}
+	return states, asOf, nil
+}
+
+// batchGet asks find for each ID in turn.
+func (v *View) batchGet(ctx context.Context, ids []string, read Read, find func(i int, p *partition, s *published) error) (asOf []AsOf, err error) {
 	if len(ids) == 0 || len(ids) > batchMax {
-		return nil, nil, &Invalid{fmt.Sprintf("a batch is of 1 to %d IDs, got %d", batchMax, len(ids))}
+		return nil, &Invalid{fmt.Sprintf("a batch is of 1 to %d IDs, got %d", batchMax, len(ids))}
 	}
 	parts, err := v.serving()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	held := make([]*published, len(parts))
 	on := make([]int32, len(ids))
 	asked := make([]bool, len(parts))
 	for i, id := range ids {
 		if err := checkID(id); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		on[i] = eos.Place([]byte(id), int32(len(parts)))
 		asked[on[i]] = true
 	}
 	if err := v.fulfil(ctx, &read, parts, func(n int32) bool { return asked[n] }); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	now := time.Now()
 	for n, p := range parts {
@@ -167,25 +193,20 @@ func (v *View) BatchGet(ctx context.Context, ids []string, read Read) (states []
 			continue
 		}
 		if held[n], err = p.hold(); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		defer held[n].release()
 		asOf = append(asOf, p.asOf(held[n], now))
 	}
 	if err := read.tooOld(asOf...); err != nil {
-		return nil, asOf, err
+		return asOf, err
 	}
-	states, block := make([]*codecs.State, len(ids)), make([]codecs.State, len(ids))
-	for i, id := range ids {
-		found, err := parts[on[i]].find(held[on[i]], id, &block[i])
-		if err != nil {
-			return nil, nil, err
-		}
-		if found {
-			states[i] = &block[i]
+	for i := range ids {
+		if err := find(i, parts[on[i]], held[on[i]]); err != nil {
+			return nil, err
 		}
 	}
-	return states, asOf, nil
+	return asOf, nil
 }
 
 func checkID(id string) error {

@@ -23,13 +23,17 @@ import (
 // requestBytesMax is the largest request: a batch of the longest IDs fits.
 const requestBytesMax = 2 << 20
 
+// compressMinBytes is the smallest answer that is compressed for clients that take it. Connect's clients all do, and to
+// compress one state takes longer than everything else that is done for it.
+const compressMinBytes = 64 << 10
+
 // rpc serves gRPC, gRPC-Web and Connect, with reflection and health. What view.proto names and nothing here serves is
 // unimplemented.
 func (v *View) rpc() http.Handler {
 	mux := http.NewServeMux()
 	options := []connect.HandlerOption{
 		connect.WithCodec(protoCodec{}), connect.WithCodec(jsonCodec{"json"}), connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
-		connect.WithReadMaxBytes(requestBytesMax),
+		connect.WithReadMaxBytes(requestBytesMax), connect.WithCompressMinBytes(compressMinBytes),
 	}
 	path, rest := tidemarkv1connect.NewViewHandler(tidemarkv1connect.UnimplementedViewHandler{})
 	mux.Handle(path, rest)

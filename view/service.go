@@ -33,12 +33,18 @@ func (v *View) one(ctx context.Context, req *pb.GetRequest) (*oneAnswer, error) 
 	}
 	a := &oneAnswer{schema: v.cfg.Schema, id: req.Id}
 	a.asOf, err = v.Get(ctx, req.Id, read, &a.state)
-	if errors.Is(err, ErrNotFound) {
-		return nil, &failure{code: connect.CodeNotFound, message: fmt.Sprintf("no event of ID %s was counted", strconv.QuoteToASCII(req.Id)), asOf: &a.asOf}
-	} else if err != nil {
-		return nil, err
+	if err != nil {
+		return nil, noneOf(req.Id, &a.asOf, err)
 	}
 	return a, nil
+}
+
+// noneOf is the error of reading an ID; where nothing was found, it says of which and as of when.
+func noneOf(id string, asOf *AsOf, err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return &failure{code: connect.CodeNotFound, message: fmt.Sprintf("no event of ID %s was counted", strconv.QuoteToASCII(id)), asOf: asOf}
+	}
+	return err
 }
 
 func (v *View) batch(ctx context.Context, req *pb.BatchGetRequest) (*batchAnswer, error) {

@@ -74,7 +74,7 @@ func routeOf(u *url.URL) string {
 	switch {
 	case routes[path]:
 		return path
-	case strings.HasPrefix(path, idPath):
+	case strings.HasPrefix(path, IDPath):
 		return "/v1/ids/{id}"
 	case strings.HasPrefix(path, flagPath) && strings.HasSuffix(path, flagEnd) && len(path) >= len(flagPath+flagEnd):
 		return "/v1/flags/{flag}/ids"

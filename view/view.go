@@ -41,6 +41,10 @@ type Config struct {
 	ProbeInterval    time.Duration // how often it is asked whether the view is level (default 100 ms)
 	LocalStateMaxAge time.Duration // older local state is rebuilt (default 12 h, well under the table's delete.retention.ms)
 
+	// CacheBytes bounds the states that are kept in memory as they are sent (default 128 MiB; less than 0: none). It comes on
+	// top of LevelDB's own caches.
+	CacheBytes int
+
 	Watch WatchConfig
 
 	Producer Producer // takes events; nil: the view takes none
@@ -57,6 +61,10 @@ func (c *Config) fill() {
 	if c.LocalStateMaxAge == 0 {
 		c.LocalStateMaxAge = 12 * time.Hour
 	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 128 << 20
+	}
+	c.CacheBytes = max(c.CacheBytes, 0)
 	c.Watch.fill()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -76,6 +84,7 @@ type View struct {
 	log     *slog.Logger
 	metrics *metrics
 	hub     *hub
+	cache   *cache
 
 	ran        atomic.Bool
 	partitions atomic.Pointer[[]*partition] // in order; nil until the table was found
@@ -98,7 +107,7 @@ func New(cfg Config) (*View, error) {
 		return nil, err
 	}
 	cfg.fill()
-	v := &View{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), hurry: make(chan struct{}, 1)}
+	v := &View{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), cache: newCache(cfg.CacheBytes), hurry: make(chan struct{}, 1)}
 	v.hub = newHub(v)
 	if cfg.Metrics != nil {
 		if err := v.metrics.register(cfg.Metrics, v); err != nil {

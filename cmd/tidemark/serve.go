@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemark/tidemark/internal/lane"
+	"github.com/tidemark/tidemark/view"
 	"github.com/tidemark/tidemark/view/guard"
 )
 
@@ -74,6 +76,13 @@ func (m limits) serve(ctx context.Context, l net.Listener, h http.Handler) error
 		s.ErrorLog = log.New(io.Discard, "", 0) // it would hold what strangers send
 	}
 	l = guard.Listener(l, m.connections, m.clientConnections)
+	if m.tls == nil {
+		l = lane.New(l, lane.Config{
+			Handler: h, Context: ctx, Prefix: view.IDPath, TakesQuery: view.NamesMaxAgeAlone, Post: view.BatchPath, TakesBody: view.NamesIDsAlone,
+			FirstTimeout: m.readHeader, IdleTimeout: m.idle, WriteTimeout: m.write,
+			ErrorLog: s.ErrorLog,
+		})
+	}
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetHTTP2(m.tls != nil)
 	s.Protocols.SetUnencryptedHTTP2(m.tls == nil) // gRPC, by clients that know that they will get it

@@ -26,7 +26,10 @@ func serveStarts(work chan func()) {
 // Start starts the command in a process group of its own, so that Ctrl-C reaches us alone, and has the kernel kill it
 // when this process dies, however it dies.
 func Start(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Pdeathsig = true, syscall.SIGKILL
 	done := make(chan error)
 	starter() <- func() { done <- cmd.Start() }
 	return <-done

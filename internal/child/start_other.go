@@ -11,6 +11,9 @@ import (
 // Start starts the command in a process group of its own, so that Ctrl-C reaches us alone. A kill -9 of this process
 // leaves the child behind: only Linux ties a child's life to its parent's.
 func Start(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
 	return cmd.Start()
 }

@@ -1,0 +1,156 @@
+package view
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"sync"
+)
+
+// cache keeps states in JSON, as answers have them, so that most reads neither ask LevelDB nor decode and encode. It takes a
+// bounded number of bytes for all partitions together, of which the collector sees no pointer.
+//
+// What it gives is what LevelDB has at the very commit that the reader holds. Each published commit has a turn, a number that
+// grows. An entry says at which turn it was read, and before a commit is published, the IDs that it changes are forgotten.
+// So an entry holds from its turn on until it is gone. Two things must not happen, and each has its guard: a reader of
+// an earlier commit must not see a later entry, so an entry of a later turn is none (get); and a slow reader must not
+// keep what has been forgotten meanwhile, so a state is kept only while its turn is the newest (put). What was kept
+// before the local state was built anew is older than published.since, and none either.
+//
+// Of a shard's two generations the young one takes what is kept. When it is full it becomes the old one, whose entries are
+// copied into the young one when they are asked for: what nobody has asked for in a whole generation is gone.
+type cache struct {
+	seed   maphash.Seed
+	shards [cacheShards]cacheShard
+	most   int // bytes of a generation
+}
+
+const (
+	cacheShards = 64
+	// entryHead is how an entry begins: turn, version and length of the state, length of the ID.
+	entryHead = 8 + 8 + 4 + 2
+	// indexBytes is about what an entry costs in a map.
+	indexBytes = 24
+)
+
+type cacheShard struct {
+	mu         sync.Mutex // guards the fields below
+	young, old generation
+	hits, all  int64    // reads
+	_          [64]byte // the next one's lock is in another cache line
+}
+
+// generation is entries one after the other, and where they are by the hash of the ID.
+type generation struct {
+	at   map[uint64]uint32
+	data []byte
+}
+
+// newCache makes a cache that takes about as many bytes at most; 0 keeps nothing.
+func newCache(most int) *cache {
+	return &cache{seed: maphash.MakeSeed(), most: min(most/cacheShards/2, 1<<31)}
+}
+
+func (c *cache) shard(id string) (*cacheShard, uint64) {
+	hash := maphash.String(c.seed, id)
+	return &c.shards[hash%cacheShards], hash
+}
+
+// get appends the state of an ID as a reader of s sees it.
+func (c *cache) get(dst []byte, s *published, id string) (out []byte, version uint64, ok bool) {
+	if c.most == 0 {
+		return dst, 0, false
+	}
+	shard, hash := c.shard(id)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	shard.all++
+	e := shard.young.entry(hash, id)
+	if e == nil {
+		if e = shard.old.entry(hash, id); e == nil {
+			return dst, 0, false
+		}
+		shard.add(c.most, hash, e) // e itself stays where it is
+	}
+	if turn := e.turn(); turn < s.since || turn > s.turn {
+		return dst, 0, false
+	}
+	shard.hits++
+	return append(dst, e.state()...), e.version(), true
+}
+
+// asked tells how many reads found what they asked for, of how many.
+func (c *cache) asked() (hits, all int64) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		hits, all = hits+s.hits, all+s.all
+		s.mu.Unlock()
+	}
+	return hits, all
+}
+
+// put keeps the state of an ID that was read from s, in p.
+func (c *cache) put(p *partition, s *published, id string, version uint64, state []byte) {
+	size := entryHead + len(id) + len(state)
+	if size+indexBytes > c.most/4 {
+		return
+	}
+	e := make(cacheEntry, 0, size)
+	e = binary.LittleEndian.AppendUint64(e, s.turn)
+	e = binary.LittleEndian.AppendUint64(e, version)
+	e = binary.LittleEndian.AppendUint32(e, uint32(len(state)))
+	e = binary.LittleEndian.AppendUint16(e, uint16(len(id)))
+	e = append(append(e, id...), state...)
+	shard, hash := c.shard(id)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if p.turn.Load() == s.turn {
+		shard.add(c.most, hash, e)
+	}
+}
+
+// forget is called, before a commit is published, with each ID that it changes.
+func (c *cache) forget(id string) {
+	if c.most == 0 {
+		return
+	}
+	shard, hash := c.shard(id)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	delete(shard.young.at, hash)
+	delete(shard.old.at, hash)
+}
+
+// add puts an entry into the young generation.
+func (s *cacheShard) add(most int, hash uint64, e cacheEntry) {
+	if s.young.at == nil {
+		s.young.at, s.old.at = map[uint64]uint32{}, map[uint64]uint32{}
+	}
+	if len(s.young.data)+len(e)+indexBytes*len(s.young.at) > most {
+		s.young, s.old = generation{at: map[uint64]uint32{}, data: make([]byte, 0, len(s.young.data))}, s.young
+	}
+	s.young.at[hash] = uint32(len(s.young.data))
+	s.young.data = append(s.young.data, e...)
+}
+
+func (g *generation) entry(hash uint64, id string) cacheEntry {
+	at, ok := g.at[hash]
+	if !ok {
+		return nil
+	}
+	e := cacheEntry(g.data[at:])
+	if e = e[:entryHead+e.idLen()+e.stateLen()]; string(e.id()) != id {
+		return nil // another ID of the same hash
+	}
+	return e
+}
+
+// cacheEntry is an entry's bytes.
+type cacheEntry []byte
+
+func (e cacheEntry) turn() uint64    { return binary.LittleEndian.Uint64(e) }
+func (e cacheEntry) version() uint64 { return binary.LittleEndian.Uint64(e[8:]) }
+func (e cacheEntry) stateLen() int   { return int(binary.LittleEndian.Uint32(e[16:])) }
+func (e cacheEntry) idLen() int      { return int(binary.LittleEndian.Uint16(e[20:])) }
+func (e cacheEntry) id() []byte      { return e[entryHead : entryHead+e.idLen()] }
+func (e cacheEntry) state() []byte   { return e[entryHead+e.idLen():] }
