@@ -190,7 +190,6 @@ var elsewhere = []string{
 	"GET /v1/ids/a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
 	"POST /v1/ids/a HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab",
 	post + "\r\n" + plain,
-	post + "Content-Length: 3\r\n\r\nabc\r\n\r\n\r\n" + plain,
 	post + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc" + plain,
 	post + "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd" + plain,
 	post + "Content-Length: +3\r\n\r\nabc" + plain,
@@ -237,6 +236,7 @@ func TestLane_AnswersAsNetHTTPDoes(t *testing.T) {
 		same(plain + sent)
 		same(plain + sent + plain)
 	}
+	same(post + "Content-Length: 3\r\n\r\nabc\r\n\r\n\r\n" + plain) // more than net/http bears
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random, all := rand.New(rand.NewPCG(seed, 0)), append(append([]string{}, inLane...), elsewhere...)
