@@ -12,19 +12,24 @@ import (
 // What a .proto cannot say of the service over REST, and the plugin does not know. The view's tests hold the document against
 // the answers.
 
-// refusals are the statuses of the errors that each operation can answer with, beside 500.
+// everywhere are the statuses of the errors that every operation can answer with: a fault, and what the guard before a view says.
+var everywhere = []string{"401", "403", "429", "500"}
+
+// refusals are those of each operation beside.
 var refusals = map[string][]string{
 	"View_Get":        {"400", "404", "410", "503", "504"},
 	"View_BatchGet":   {"400", "410", "503", "504"},
 	"View_List":       {"400", "410", "503", "504"},
 	"View_ListByFlag": {"400", "410", "503", "504"},
-	"View_Watch":      {"400", "429", "503"},
-	"View_Produce":    {"400", "405", "429", "503", "504"},
+	"View_Watch":      {"400", "503"},
+	"View_Produce":    {"400", "405", "503", "504"},
 	"View_Status":     {"400"},
 }
 
 var refusalTexts = map[string]string{
 	"400": "The request is wrong; the message names what.",
+	"401": "Nobody has said who they are, or the credential does not hold.",
+	"403": "The principal lacks the role.",
 	"404": "No event of the ID was counted.",
 	"410": "The token is of a topic that is no more.",
 	"429": "A limit is reached.",
@@ -153,12 +158,15 @@ func finishOperation(operation object) {
 		}
 	}
 	responses := operation["responses"].(object)
-	for _, status := range append([]string{"500"}, refusals[operation["operationId"].(string)]...) {
+	for _, status := range slices.Concat(everywhere, refusals[operation["operationId"].(string)]) {
 		response := object{"description": refusalTexts[status], "content": object{
 			"application/json": object{"schema": object{"$ref": "#/components/schemas/Error"}},
 		}}
 		if status == "503" || status == "429" {
 			response["headers"] = object{"Retry-After": object{"description": "Seconds.", "schema": object{"type": "integer"}}}
+		}
+		if status == "401" {
+			response["headers"] = object{"WWW-Authenticate": object{"description": "Bearer.", "schema": object{"type": "string"}}}
 		}
 		responses[status] = response
 	}
