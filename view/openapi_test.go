@@ -139,6 +139,9 @@ func (o *openapi) describesAnswer(r *running, seen map[string]bool, path, method
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	status, text, header := r.do(req)
+	for status == 200 && want == 503 { // an age of zero, of a view that was level at this very moment, is not above max_age=0s
+		status, text, header = r.do(req)
+	}
 	if status != want {
 		o.t.Errorf("%s %s: got %d %s, want %d", method, uri, status, text, want)
 	}
