@@ -264,7 +264,7 @@ func TestIngest_FollowsItsTopic(t *testing.T) {
 
 // TestWriter_SaysWhatAnErrorMeans: only what is sure is denied.
 func TestWriter_SaysWhatAnErrorMeans(t *testing.T) {
-	none, sent, lost := past{}, past{sent: 1}, past{sent: 1, lost: 1}
+	none, sent, lost, again := past{}, past{sent: 1}, past{sent: 1, lost: 1}, past{sent: 2}
 	for _, test := range []struct {
 		err  error
 		now  past
@@ -276,8 +276,10 @@ func TestWriter_SaysWhatAnErrorMeans(t *testing.T) {
 		{kgo.ErrClientClosed, sent, connect.CodeUnknown},
 		{kerr.TopicAuthorizationFailed, sent, connect.CodeUnavailable},
 		{kerr.TopicAuthorizationFailed, lost, connect.CodeUnknown},
+		{kerr.TopicAuthorizationFailed, again, connect.CodeUnknown},
 		{fmt.Errorf("wrapped: %w", kerr.MessageTooLarge), sent, connect.CodeInvalidArgument},
 		{kerr.MessageTooLarge, lost, connect.CodeUnknown},
+		{kerr.MessageTooLarge, again, connect.CodeUnknown},
 		{kerr.NotEnoughReplicas, sent, connect.CodeUnknown},
 		{errors.New("anything"), lost, connect.CodeUnknown},
 	} {

@@ -95,12 +95,13 @@ func (w *writer) fits(id string, value []byte, headers []kgo.RecordHeader) *rule
 const reasonTooLarge = "too_large"
 
 // verdict says what an error of the client means for a record that was handed to it after before. It is not written where
-// nothing was sent since, or where the broker refused it and no answer was lost since. In all other cases an earlier try may have
-// arrived.
+// nothing was sent since, or where the broker refused it and the refused request is the only one since. In all other cases an
+// earlier try may have been appended: its answer may be lost, and may have said so itself (NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+// REQUEST_TIMED_OUT), which the client does not tell.
 func (w *writer) verdict(err error, before past) view.Produced {
 	now := w.past()
 	var refusal *kerr.Error
-	refused := errors.As(err, &refusal) && !refusal.Retriable && now.lost == before.lost
+	refused := errors.As(err, &refusal) && !refusal.Retriable && now.sent <= before.sent+1 && now.lost == before.lost
 	switch {
 	case errors.Is(err, kerr.MessageTooLarge) && refused:
 		return view.Produced{Code: connect.CodeInvalidArgument, Reason: reasonTooLarge, Message: "the input topic takes no record of that size (max.message.bytes)"}
