@@ -26,7 +26,7 @@ type Producer interface {
 	Release(bytes int64)
 	// Produce writes the events of one request, in order, and gives what became of each, in order. All are checked before
 	// the first is written; where one is refused, none is written unless partial says so. An error says that nothing was
-	// written. Once writing has begun it goes on though ctx ends.
+	// written. Once writing has begun it goes on though ctx ends. The events are the caller's again when it returns.
 	Produce(ctx context.Context, events [][]byte, partial bool) ([]Produced, error)
 }
 
