@@ -49,6 +49,7 @@ type Config struct {
 type weakness struct {
 	plain  bool // the producer is not idempotent
 	borrow bool // what is on its way lies in the callers' events
+	late   bool // the client learns of the topic with its first event
 }
 
 func (c *Config) fill() {
