@@ -3,6 +3,7 @@ package ingest
 import (
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -71,4 +72,42 @@ func TestIngest_WhatWasAppendedAndThenRefusedIsNotKnown(t *testing.T) {
 			t.Errorf("%v: the broker was asked %d times", test.answers, n)
 		}
 	}
+}
+
+// TestIngest_KeepsTheLimitThatCannotBeAskedFor: no answer tells nothing of it, and a writer that takes less would refuse good
+// events. Who may not ask has Kafka's default, and the control, that the limit is followed, comes last.
+func TestIngest_KeepsTheLimitThatCannotBeAskedFor(t *testing.T) {
+	const limit, standard = 5_000_000, 1_000_012
+	c := mustFake(t)
+	var asked atomic.Int64
+	code := atomic.Pointer[kerr.Error]{}
+	c.ControlKey(int16(kmsg.DescribeConfigs), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		asked.Add(1)
+		err := code.Load()
+		if err == nil {
+			return nil, nil, false
+		}
+		req := request.(*kmsg.DescribeConfigsRequest)
+		resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+		r := kmsg.NewDescribeConfigsResponseResource()
+		r.ResourceType, r.ResourceName, r.ErrorCode = kmsg.ConfigResourceTypeTopic, req.Resources[0].ResourceName, err.Code
+		resp.Resources = append(resp.Resources, r)
+		return resp, nil, true
+	})
+	w := mustJob(t, c.ListenAddrs(), jobFile, "max.message.bytes=5000000").produces(func(c *Config) { c.lookEvery = time.Millisecond })
+	first := w.writer.Load()
+	if first.bytesMax != limit {
+		t.Fatalf("got a limit of %d, want %d", first.bytesMax, limit)
+	}
+	code.Store(kerr.RequestTimedOut)
+	before := asked.Load()
+	w.await("two looks", func() bool { return asked.Load() > before+2 })
+	if now := w.writer.Load(); now != first {
+		t.Errorf("a look that got no answer made a writer that takes %d bytes", now.bytesMax)
+	}
+	code.Store(kerr.TopicAuthorizationFailed)
+	w.await("the default", func() bool { return w.writer.Load().bytesMax == standard })
+	code.Store(nil)
+	w.await("the topic's limit", func() bool { return w.writer.Load().bytesMax == limit })
 }

@@ -207,7 +207,10 @@ func (i *Ingest) look(ctx context.Context, cl *kgo.Client) error {
 	if err != nil {
 		return err
 	}
-	bytesMax := eos.MessageBytesMax(ctx, kadm.NewClient(cl), i.topic)
+	bytesMax, err := eos.MessageBytesMax(ctx, kadm.NewClient(cl), i.topic)
+	if err != nil {
+		return err
+	}
 	old := i.writer.Load()
 	if old != nil && old.topicID == id && old.bytesMax == bytesMax {
 		return nil
