@@ -38,9 +38,10 @@ var (
 	ErrUnreachable = errors.New("unreachable")
 	// ErrInternal is a fault of the view.
 	ErrInternal = errors.New("internal")
-	// ErrNotWritten says of an event that it was not written, and may be sent again.
+	// ErrNotWritten says of an event, or of all of a request, that it was not written, and may be sent again.
 	ErrNotWritten = errors.New("not written")
-	// ErrUnknown says of an event that it may have been written, or be written yet, or not. To send it again may count it twice.
+	// ErrUnknown says of an event that it may have been written, or be written yet, or not; of a request, that an event of it was or
+	// may be. To send it again may count twice.
 	ErrUnknown = errors.New("outcome unknown")
 )
 

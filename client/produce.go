@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http/httptrace"
-	"slices"
 	"sync/atomic"
 
 	"connectrpc.com/connect"
@@ -22,10 +21,10 @@ type Produced struct {
 
 // Produce writes events, in the input's format, and answers when all replicas have them: what became of each, in order.
 //
-// Without an error each has its token. With one, the results tell what is known of each event: of some it may have been written
-// (ErrUnknown), or of none (ErrNotWritten, ErrInvalid). Where there are no results, nothing was written (ErrInvalid, ErrDenied,
-// ErrRateLimited, ErrUnreachable), or nothing is known (ErrUnknown). Events are sent again by themselves only where it is proved
-// that nothing was written.
+// Without an error each has its token. With one, it says what holds of all together: some were or may have been written
+// (ErrUnknown), or none was (ErrNotWritten, ErrInvalid, ErrDenied, ErrRateLimited, ErrUnreachable). The results tell it of each,
+// where there are any: of an error of ErrUnknown without them nothing is known. Events are sent again by themselves only where
+// it is proved that none was written.
 func (c *Client) Produce(ctx context.Context, events ...[]byte) ([]Produced, error) {
 	req := &pb.ProduceRequest{Events: events}
 	proof := &proof{}
@@ -46,20 +45,29 @@ func (c *Client) Produce(ctx context.Context, events ...[]byte) ([]Produced, err
 	if !errors.As(err, &failure) || failure.View == "" {
 		return nil, err
 	}
-	unwritten := proof.unwritten(failure)
 	if told := failure.produced; told != nil && len(told.Results) == len(events) {
 		results := producedOf(by, told)
-		if failure.kind = ErrNotWritten; slices.ContainsFunc(results, func(p Produced) bool { return errors.Is(p.Err, ErrUnknown) }) {
-			failure.kind = ErrUnknown
-		} else if unwritten {
-			failure.kind = ErrInvalid
-		}
+		failure.kind = kindOf(results)
 		return results, failure
 	}
-	if !unwritten {
+	if !proof.unwritten(failure) {
 		failure.kind = ErrUnknown
 	}
 	return nil, failure
+}
+
+// kindOf is what the results say of all events together.
+func kindOf(results []Produced) error {
+	kind := ErrNotWritten
+	for _, r := range results {
+		switch {
+		case r.Err == nil, errors.Is(r.Err, ErrUnknown):
+			return ErrUnknown
+		case errors.Is(r.Err, ErrInvalid):
+			kind = ErrInvalid
+		}
+	}
+	return kind
 }
 
 func producedOf(by *endpoint, res *pb.ProduceResponse) []Produced {

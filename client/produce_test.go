@@ -26,14 +26,8 @@ func written(req *pb.ProduceRequest) (*pb.ProduceResponse, error) {
 	return res, nil
 }
 
-func failed(code connect.Code) *pb.ProduceResult {
-	return &pb.ProduceResult{Error: &pb.ProduceError{Code: code.String(), Message: "said the test"}}
-}
-
 // TestProduce_IsSentAgainOnlyWhereNothingWasWritten: what a view answers, what the caller is told, and how often it was sent.
 func TestProduce_IsSentAgainOnlyWhereNothingWasWritten(t *testing.T) {
-	partly := &pb.ProduceResponse{Results: []*pb.ProduceResult{{Token: "0@7"}, failed(connect.CodeUnavailable), failed(connect.CodeAborted), failed(connect.CodeAborted)}}
-	unsure := &pb.ProduceResponse{Results: []*pb.ProduceResult{{Token: "0@7"}, failed(connect.CodeUnavailable), failed(connect.CodeUnknown), failed(connect.CodeAborted)}}
 	for _, test := range []struct {
 		what    string
 		first   error // the first answer; later ones are that all was written
@@ -48,8 +42,6 @@ func TestProduce_IsSentAgainOnlyWhereNothingWasWritten(t *testing.T) {
 		{"not there", refusal(connect.CodeUnimplemented, 0), ErrInvalid, 0, 1},
 		{"unavailable, and no more is said", refusal(connect.CodeUnavailable, 1), ErrUnknown, 0, 1},
 		{"internal", refusal(connect.CodeInternal, 0), ErrUnknown, 0, 1},
-		{"told one by one", refusal(connect.CodeUnknown, 0, unsure), ErrUnknown, 4, 1},
-		{"told one by one, none unknown", refusal(connect.CodeUnavailable, 1, partly), ErrNotWritten, 4, 1},
 	} {
 		view := &fake{}
 		view.produce = func(req *pb.ProduceRequest) (*pb.ProduceResponse, error) {
@@ -63,11 +55,46 @@ func TestProduce_IsSentAgainOnlyWhereNothingWasWritten(t *testing.T) {
 		if !errors.Is(err, test.kind) || len(results) != test.results || view.asked.Load() != test.sent {
 			t.Errorf("%s: got %d results, %v, sent %d times; want %d, %v, %d times", test.what, len(results), err, view.asked.Load(), test.results, test.kind, test.sent)
 		}
-		if test.results == 4 && err != nil {
-			for i, want := range []error{nil, ErrNotWritten, test.kind, ErrNotWritten} {
-				if !errors.Is(results[i].Err, want) || (results[i].Token != "") != (want == nil) {
-					t.Errorf("%s: event %d: got %+v, want %v", test.what, i, results[i], want)
-				}
+	}
+}
+
+// TestProduce_AnErrorSaysWhatHoldsOfAll: who sends all again after ErrNotWritten or ErrInvalid must double nothing, whatever the
+// view's code is. Each event's result has its own.
+func TestProduce_AnErrorSaysWhatHoldsOfAll(t *testing.T) {
+	const acked = connect.Code(0)
+	means := map[connect.Code]error{
+		acked: nil, connect.CodeUnavailable: ErrNotWritten, connect.CodeAborted: ErrNotWritten, connect.CodeInvalidArgument: ErrInvalid, connect.CodeUnknown: ErrUnknown,
+	}
+	for _, test := range []struct {
+		code connect.Code
+		each [2]connect.Code
+		want error
+	}{
+		{connect.CodeUnavailable, [2]connect.Code{connect.CodeUnavailable, connect.CodeUnavailable}, ErrNotWritten},
+		{connect.CodeInvalidArgument, [2]connect.Code{connect.CodeAborted, connect.CodeInvalidArgument}, ErrInvalid},
+		{connect.CodeUnknown, [2]connect.Code{connect.CodeUnavailable, connect.CodeUnknown}, ErrUnknown},
+		{connect.CodeUnknown, [2]connect.Code{acked, connect.CodeUnknown}, ErrUnknown},
+		{connect.CodeUnknown, [2]connect.Code{acked, connect.CodeUnavailable}, ErrUnknown},
+		{connect.CodeUnavailable, [2]connect.Code{acked, connect.CodeUnavailable}, ErrUnknown},
+		{connect.CodeInvalidArgument, [2]connect.Code{acked, connect.CodeInvalidArgument}, ErrUnknown},
+	} {
+		told := &pb.ProduceResponse{}
+		for _, code := range test.each {
+			if code == acked {
+				told.Results = append(told.Results, &pb.ProduceResult{Token: "0@7"})
+				continue
+			}
+			told.Results = append(told.Results, &pb.ProduceResult{Error: &pb.ProduceError{Code: code.String(), Message: "said the test"}})
+		}
+		view := &fake{produce: func(*pb.ProduceRequest) (*pb.ProduceResponse, error) { return nil, refusal(test.code, 1, told) }}
+		results, err := mustClient(t, nil, view.serve(t)).Produce(t.Context(), []byte("1"), []byte("2"))
+		if !errors.Is(err, test.want) || len(results) != len(test.each) || view.asked.Load() != 1 {
+			t.Errorf("%s of %v: got %d results, %v, sent %d times; want %v, once", test.code, test.each, len(results), err, view.asked.Load(), test.want)
+			continue
+		}
+		for i, code := range test.each {
+			if want := means[code]; !errors.Is(results[i].Err, want) || (results[i].Token != "") != (want == nil) {
+				t.Errorf("%s of %v: event %d: got %+v, want %v", test.code, test.each, i, results[i], want)
 			}
 		}
 	}

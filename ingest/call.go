@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ type call struct {
 	writer  *writer
 	records []kgo.Record
 	at      []int // where the records' results stand
-	bytes   int64 // that the records are counted with
+	bytes   int64 // that the records are counted with, until the last is settled
 	past    past  // what the writer had done before
 	headers []kgo.RecordHeader
 
@@ -51,7 +52,8 @@ const recordBytes = 512
 
 func cost(r *kgo.Record) int64 { return int64(len(r.Key)+len(r.Value)) + recordBytes }
 
-// check makes records of the events that the job would take, and results of those that it would not, which it counts.
+// check makes records of the events that the job would take, and results of those that it would not, which it counts. A record
+// has a copy: an event may lie in a body that is much larger than what it is counted with.
 func (c *call) check(events [][]byte) (refused int) {
 	reader := c.ingest.readers.Get().(*rules.Reader)
 	defer c.ingest.readers.Put(reader)
@@ -66,6 +68,9 @@ func (c *call) check(events [][]byte) (refused int) {
 			refused++
 			continue
 		}
+		if !c.ingest.cfg.weak.borrow {
+			value = bytes.Clone(value)
+		}
 		c.records = append(c.records, kgo.Record{Key: []byte(id), Value: value, Headers: c.headers, Timestamp: now})
 		c.at = append(c.at, n)
 		c.bytes += cost(&c.records[len(c.records)-1])
@@ -77,7 +82,7 @@ func (c *call) check(events [][]byte) (refused int) {
 func (c *call) write() {
 	c.open, c.settled = len(c.records), make([]settled, len(c.records))
 	if c.open == 0 {
-		close(c.all)
+		c.end()
 		return
 	}
 	c.past = c.writer.past()
@@ -86,19 +91,25 @@ func (c *call) write() {
 	}
 }
 
-// settle notes what became of a record. Its room is given back only now, though its caller may have been answered.
+// settle notes what became of a record.
 func (c *call) settle(n int, r *kgo.Record, err error) {
-	c.ingest.Release(cost(r))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over {
 		c.ingest.metrics.late.Inc()
-		return
+	} else {
+		c.settled[n] = settled{true, r.Partition, r.Offset, err}
 	}
-	c.settled[n] = settled{true, r.Partition, r.Offset, err}
 	if c.open--; c.open == 0 {
-		close(c.all)
+		c.end()
 	}
+}
+
+// end gives the room back, when the last record is settled, though the caller may have been answered long ago: one record that is
+// not holds all of them.
+func (c *call) end() {
+	c.ingest.Release(c.bytes)
+	close(c.all)
 }
 
 // wait gives the results when every record is settled, or cannot be in time.

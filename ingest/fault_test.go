@@ -217,9 +217,78 @@ func TestIngest_MemoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestIngest_AnEventOnItsWayHoldsNoMoreThanItsRoom: the caller is answered, and of the large body in which a short event came
+// nothing stays. The control borrows the body.
+func TestIngest_AnEventOnItsWayHoldsNoMoreThanItsRoom(t *testing.T) {
+	const callers = 32
+	held := func(weak weakness) (bytes, room int64) {
+		j := mustJob(t, embedded(t), jobFile)
+		wire := newCable()
+		j.kafka.Dial = wire.dial
+		w := j.produces(func(c *Config) { c.Timeout, c.weak = time.Second, weak })
+		if a := w.post(one, "", strings.NewReader(event("a", 1))); a.status != 200 {
+			t.Fatalf("before: got %d %s", a.status, a.body)
+		}
+		wire.hold()
+		before := heap()
+		body := strings.Repeat("\n", 1<<20-200) + event("a", 1)
+		var all sync.WaitGroup
+		for range callers {
+			all.Go(func() {
+				if a, err := w.try(t.Context(), many, "", strings.NewReader(body)); err != nil || a.status != 504 {
+					t.Errorf("got %+v (%v), want 504", a, err)
+				}
+			})
+		}
+		all.Wait()
+		bytes, room = heap()-before, w.inflight.Load()
+		wire.release()
+		w.await("the late events", func() bool { return w.inflight.Load() == 0 })
+		return bytes, room
+	}
+	owned, room := held(weakness{})
+	borrowed, _ := held(weakness{borrow: true})
+	t.Logf("%d events with room of %d KiB held %d KiB, borrowed %d KiB", callers, room>>10, owned>>10, borrowed>>10)
+	if room < callers*recordBytes || owned > room+callers<<20/4 {
+		t.Errorf("%d events with room of %d bytes hold %d", callers, room, owned)
+	}
+	if borrowed < callers<<20/2 {
+		t.Errorf("the control holds %d bytes only, less than the bodies", borrowed)
+	}
+}
+
+// TestCall_KeepsItsRoomUntilTheLastRecordIsSettled: one that is not holds what all of them share.
+func TestCall_KeepsItsRoomUntilTheLastRecordIsSettled(t *testing.T) {
+	j := mustJob(t, mustFake(t).ListenAddrs(), jobFile)
+	i, err := New(Config{Kafka: j.kafka, Names: j.names, Rules: j.rules, Timeout: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCall(i, &writer{bytesMax: 1 << 20}, 2)
+	if refused := c.check([][]byte{[]byte(event("a", 1)), []byte(event("b", 1))}); refused != 0 {
+		t.Fatalf("%d events were refused", refused)
+	}
+	if err := i.Admit(c.bytes); err != nil {
+		t.Fatal(err)
+	}
+	c.open, c.settled = 2, make([]settled, 2)
+	c.settle(0, &c.records[0], nil)
+	if got := c.wait(); got[0].Token == "" || got[1].Code != connect.CodeUnknown {
+		t.Errorf("got %+v, want a token and one that is not known", got)
+	}
+	if got := i.inflight.Load(); got != c.bytes || got == 0 {
+		t.Errorf("with one settled, room of %d bytes is taken, want %d", got, c.bytes)
+	}
+	c.settle(1, &c.records[1], nil)
+	if got := i.inflight.Load(); got != 0 {
+		t.Errorf("with all settled, room of %d bytes is taken", got)
+	}
+}
+
 func heap() int64 {
 	var m runtime.MemStats
 	runtime.GC()
+	runtime.GC() // what pools keep goes with the second
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
@@ -264,7 +333,7 @@ func TestIngest_FollowsItsTopic(t *testing.T) {
 
 // TestWriter_SaysWhatAnErrorMeans: only what is sure is denied.
 func TestWriter_SaysWhatAnErrorMeans(t *testing.T) {
-	none, sent, lost := past{}, past{sent: 1}, past{sent: 1, lost: 1}
+	none, sent, lost, again := past{}, past{sent: 1}, past{sent: 1, lost: 1}, past{sent: 2}
 	for _, test := range []struct {
 		err  error
 		now  past
@@ -276,8 +345,10 @@ func TestWriter_SaysWhatAnErrorMeans(t *testing.T) {
 		{kgo.ErrClientClosed, sent, connect.CodeUnknown},
 		{kerr.TopicAuthorizationFailed, sent, connect.CodeUnavailable},
 		{kerr.TopicAuthorizationFailed, lost, connect.CodeUnknown},
+		{kerr.TopicAuthorizationFailed, again, connect.CodeUnknown},
 		{fmt.Errorf("wrapped: %w", kerr.MessageTooLarge), sent, connect.CodeInvalidArgument},
 		{kerr.MessageTooLarge, lost, connect.CodeUnknown},
+		{kerr.MessageTooLarge, again, connect.CodeUnknown},
 		{kerr.NotEnoughReplicas, sent, connect.CodeUnknown},
 		{errors.New("anything"), lost, connect.CodeUnknown},
 	} {

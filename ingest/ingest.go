@@ -47,7 +47,9 @@ type Config struct {
 
 // weakness switches a protection off, for the test that shows what it is for. No other code can.
 type weakness struct {
-	plain bool // the producer is not idempotent
+	plain  bool // the producer is not idempotent
+	borrow bool // what is on its way lies in the callers' events
+	late   bool // the client learns of the topic with its first event
 }
 
 func (c *Config) fill() {

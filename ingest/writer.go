@@ -20,7 +20,8 @@ import (
 )
 
 // writer is the producer for the input topic as it is now: a topic that is made again, or takes other sizes, gets another one.
-// So a token's topic is the one that was written to, or one that is no more.
+// So a token's topic is the one that was written to: a client that has learnt a topic's ID takes no other for it (kgo v1.22.2,
+// metadata.go: recreatedFrom).
 type writer struct {
 	client   *kgo.Client
 	topic    string
@@ -29,6 +30,7 @@ type writer struct {
 
 	// Produce requests of which a byte was sent, and those of which no answer came.
 	sent, lost atomic.Uint64
+	learnt     atomic.Bool // the client knows the topic
 }
 
 // past is what a writer has done up to a moment.
@@ -41,6 +43,7 @@ func newWriter(cfg *Config, topic string, id [16]byte, bytesMax int32) (*writer,
 	options := []kgo.Opt{
 		kgo.DefaultProduceTopic(topic),
 		kgo.WithHooks(hooks{w}),
+		kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(func(string) func(*kgo.Record, int) int { return w.place })),
 		kgo.ProducerBatchMaxBytes(bytesMax),
 		kgo.ProducerLinger(cfg.Linger),
 		kgo.ProduceRequestTimeout(max(cfg.Timeout/2, 100*time.Millisecond)),
@@ -55,6 +58,45 @@ func newWriter(cfg *Config, topic string, id [16]byte, bytesMax int32) (*writer,
 	var err error
 	w.client, err = kgo.NewClient(cfg.Kafka.Franz(options...)...)
 	return w, err
+}
+
+// place gives an event the partition on which its ID lives, and what has no key none: learn's record, which so goes nowhere.
+func (w *writer) place(r *kgo.Record, partitions int) int {
+	if r.Key == nil {
+		w.learnt.Store(true)
+		return -1
+	}
+	return int(eos.Place(r.Key, int32(partitions)))
+}
+
+// learn has the client learn the topic before the first event, and fails where that is not the writer's: it was made again since
+// it was looked up. A topic that has its ID before and after has had it all the time.
+func (w *writer) learn(ctx context.Context) error {
+	if err := w.client.ProduceSync(ctx, &kgo.Record{}).FirstErr(); !w.learnt.Load() {
+		return fmt.Errorf("learn of the input topic %s: %w", w.topic, err)
+	}
+	id, err := topicID(ctx, w.client, w.topic)
+	if err == nil && id != w.topicID {
+		err = fmt.Errorf("the input topic %s was made again meanwhile", w.topic)
+	}
+	return err
+}
+
+// topicID looks a topic up. It asks a broker: what the client remembers would prove nothing.
+func topicID(ctx context.Context, cl *kgo.Client, topic string) ([16]byte, error) {
+	req, t := kmsg.NewPtrMetadataRequest(), kmsg.NewMetadataRequestTopic()
+	t.Topic = &topic
+	req.Topics = append(req.Topics, t)
+	resp, err := req.RequestWith(ctx, cl)
+	if err == nil && len(resp.Topics) != 1 {
+		err = kerr.UnknownTopicOrPartition
+	} else if err == nil {
+		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
+	}
+	if err != nil {
+		return [16]byte{}, fmt.Errorf("look up the input topic %s: %w", topic, err)
+	}
+	return resp.Topics[0].TopicID, nil
 }
 
 // hooks count for a writer. kgo calls them before it settles the records of the request.
@@ -95,12 +137,13 @@ func (w *writer) fits(id string, value []byte, headers []kgo.RecordHeader) *rule
 const reasonTooLarge = "too_large"
 
 // verdict says what an error of the client means for a record that was handed to it after before. It is not written where
-// nothing was sent since, or where the broker refused it and no answer was lost since. In all other cases an earlier try may have
-// arrived.
+// nothing was sent since, or where the broker refused it and the refused request is the only one since. In all other cases an
+// earlier try may have been appended: its answer may be lost, and may have said so itself (NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+// REQUEST_TIMED_OUT), which the client does not tell.
 func (w *writer) verdict(err error, before past) view.Produced {
 	now := w.past()
 	var refusal *kerr.Error
-	refused := errors.As(err, &refusal) && !refusal.Retriable && now.lost == before.lost
+	refused := errors.As(err, &refusal) && !refusal.Retriable && now.sent <= before.sent+1 && now.lost == before.lost
 	switch {
 	case errors.Is(err, kerr.MessageTooLarge) && refused:
 		return view.Produced{Code: connect.CodeInvalidArgument, Reason: reasonTooLarge, Message: "the input topic takes no record of that size (max.message.bytes)"}
@@ -136,10 +179,9 @@ func (i *Ingest) Run(ctx context.Context) error {
 			w.close(ctx)
 		}
 	}()
-	adm := kadm.NewClient(cl)
 	for {
 		wait := i.cfg.lookEvery
-		if err := i.look(ctx, adm); err != nil && ctx.Err() == nil {
+		if err := i.look(ctx, cl); err != nil && ctx.Err() == nil {
 			wait = lookAgain
 			i.block(err.Error())
 		}
@@ -158,19 +200,17 @@ const (
 )
 
 // look gives the writer its place, or another one its. A writer that is there stays where the topic cannot be looked up.
-func (i *Ingest) look(ctx context.Context, adm *kadm.Client) error {
+func (i *Ingest) look(ctx context.Context, cl *kgo.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
-	found, err := adm.ListTopics(ctx, i.topic)
-	if err == nil && !found.Has(i.topic) {
-		err = kerr.UnknownTopicOrPartition
-	} else if err == nil {
-		err = found[i.topic].Err
-	}
+	id, err := topicID(ctx, cl, i.topic)
 	if err != nil {
-		return fmt.Errorf("look up the input topic %s: %w", i.topic, err)
+		return err
 	}
-	id, bytesMax := [16]byte(found[i.topic].ID), eos.MessageBytesMax(ctx, adm, i.topic)
+	bytesMax, err := eos.MessageBytesMax(ctx, kadm.NewClient(cl), i.topic)
+	if err != nil {
+		return err
+	}
 	old := i.writer.Load()
 	if old != nil && old.topicID == id && old.bytesMax == bytesMax {
 		return nil
@@ -178,6 +218,12 @@ func (i *Ingest) look(ctx context.Context, adm *kadm.Client) error {
 	w, err := newWriter(&i.cfg, i.topic, id, bytesMax)
 	if err != nil {
 		return err
+	}
+	if !i.cfg.weak.late {
+		if err := w.learn(ctx); err != nil {
+			w.client.Close()
+			return err
+		}
 	}
 	i.writer.Store(w)
 	i.log.Info("taking events", "topic", i.topic, "bytes_max", bytesMax)

@@ -140,7 +140,7 @@ func (p *producing) messageBytesMax(ctx context.Context) (int32, error) {
 	case err != nil:
 		return 0, fmt.Errorf("look up topic %s: %w", p.topic, err)
 	}
-	return eos.MessageBytesMax(ctx, adm, p.topic), nil
+	return eos.MessageBytesMax(ctx, adm, p.topic)
 }
 
 func (p *producing) all(ctx context.Context, inputs []ProduceInput) error {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"connectrpc.com/connect"
@@ -25,7 +26,7 @@ type Producer interface {
 	Release(bytes int64)
 	// Produce writes the events of one request, in order, and gives what became of each, in order. All are checked before
 	// the first is written; where one is refused, none is written unless partial says so. An error says that nothing was
-	// written. Once writing has begun it goes on though ctx ends.
+	// written. Once writing has begun it goes on though ctx ends. The events are the caller's again when it returns.
 	Produce(ctx context.Context, events [][]byte, partial bool) ([]Produced, error)
 }
 
@@ -258,36 +259,44 @@ func (a *producedAnswer) appendProto(dst []byte) []byte {
 	return dst
 }
 
-// failure is the error of a request in which an event was not acknowledged, nil where all were.
+// failure is the error of a request in which an event was not acknowledged, nil where all were. Its code is one with which
+// callers, and what stands between, may send the request again as it is only where none of it was written or may be.
 func (a *producedAnswer) failure() error {
-	count := map[connect.Code]int{}
-	first := map[connect.Code]int{}
-	for n := range a.results {
-		code := a.results[n].Code
-		if count[code]++; count[code] == 1 {
-			first[code] = n
-		}
+	is := func(code connect.Code) func(*Produced) bool { return func(r *Produced) bool { return r.Code == code } }
+	lost := func(r *Produced) bool { return r.Code != 0 }
+	has := func(kind func(*Produced) bool) bool {
+		return slices.ContainsFunc(a.results, func(r Produced) bool { return kind(&r) })
 	}
-	for _, kind := range []struct {
-		code connect.Code
-		what string
-	}{
-		{connect.CodeInvalidArgument, "%s of %s would be refused by the job, and none was written"},
-		{connect.CodeUnknown, "%s of %s may or may not have been written"},
-		{connect.CodeUnavailable, "%s of %s were not written"},
-	} {
-		if count[kind.code] == 0 {
+	switch {
+	case !has(lost):
+		return nil
+	case has(is(connect.CodeUnknown)):
+		return a.failureOf(connect.CodeUnknown, is(connect.CodeUnknown), "%s of %s may or may not have been written")
+	case has(is(0)):
+		return a.failureOf(connect.CodeUnknown, lost, "%s of %s were not written, and the others were; send no more than those again")
+	case has(is(connect.CodeInvalidArgument)):
+		return a.failureOf(connect.CodeInvalidArgument, is(connect.CodeInvalidArgument), "%s of %s would be refused by the job, and none was written")
+	}
+	return a.failureOf(connect.CodeUnavailable, lost, "%s of %s were not written")
+}
+
+// failureOf says of how many events something holds, and why it does of the first.
+func (a *producedAnswer) failureOf(code connect.Code, kind func(*Produced) bool, what string) error {
+	count, first := 0, 0
+	for n := range a.results {
+		if !kind(&a.results[n]) {
 			continue
 		}
-		r := &a.results[first[kind.code]]
-		why := r.Message
-		if r.Reason != "" {
-			why = r.Reason + ": " + why
+		if count++; count == 1 {
+			first = n
 		}
-		what := fmt.Sprintf(kind.what, strconv.Itoa(count[kind.code]), countedEvents(len(a.results)))
-		return &failure{code: kind.code, message: fmt.Sprintf("%s; the first is at line %d: %s", what, a.line(first[kind.code]), why), produced: a}
 	}
-	return nil
+	why := a.results[first].Message
+	if reason := a.results[first].Reason; reason != "" {
+		why = reason + ": " + why
+	}
+	what = fmt.Sprintf(what, strconv.Itoa(count), countedEvents(len(a.results)))
+	return &failure{code: code, message: fmt.Sprintf("%s; the first is at line %d: %s", what, a.line(first), why), produced: a}
 }
 
 func countedEvents(n int) string {

@@ -113,6 +113,7 @@ func TestProduce_AnErrorSaysWhatBecameOfEachEvent(t *testing.T) {
 	r := w.view(t.TempDir())
 	acked, aborted := Produced{Token: "0@1"}, Produced{Code: connect.CodeAborted}
 	refused := Produced{Code: connect.CodeInvalidArgument, Reason: "id", Message: "the event has none"}
+	tooLarge := Produced{Code: connect.CodeInvalidArgument, Reason: "too_large", Message: "for the topic"} // said by the broker
 	notWritten, unknown := Produced{Code: connect.CodeUnavailable, Message: "no leader"}, Produced{Code: connect.CodeUnknown, Message: "no answer"}
 	events := [][]byte{[]byte("{}"), []byte("{}")}
 	for _, test := range []struct {
@@ -125,7 +126,11 @@ func TestProduce_AnErrorSaysWhatBecameOfEachEvent(t *testing.T) {
 	}{
 		{results: []Produced{aborted, refused}, status: 400, code: connect.CodeInvalidArgument, message: "1 of 2 events would be refused by the job, and none was written; the first is at line 2: id: the event has none"},
 		{results: []Produced{notWritten, notWritten}, status: 503, code: connect.CodeUnavailable, message: "2 of 2 events were not written; the first is at line 1: no leader"},
-		{results: []Produced{notWritten, acked}, status: 503, code: connect.CodeUnavailable, message: "1 of 2 events were not written"},
+		// Part was written: nobody may be asked to send all of it again, nor be told that none was.
+		{results: []Produced{notWritten, acked}, status: 504, code: connect.CodeUnknown, message: "1 of 2 events were not written, and the others were; send no more than those again; the first is at line 1: no leader"},
+		{results: []Produced{acked, tooLarge}, status: 504, code: connect.CodeUnknown, message: "1 of 2 events were not written, and the others were; send no more than those again; the first is at line 2: too_large: for the topic"},
+		{results: []Produced{tooLarge, unknown}, status: 504, code: connect.CodeUnknown, message: "1 of 2 events may or may not have been written; the first is at line 2: no answer"},
+		{results: []Produced{tooLarge, notWritten}, status: 400, code: connect.CodeInvalidArgument, message: "and none was written"},
 		{results: []Produced{notWritten, unknown}, status: 504, code: connect.CodeUnknown, message: "1 of 2 events may or may not have been written; the first is at line 2: no answer"},
 		{err: &Unavailable{"the input is not there"}, status: 503, code: connect.CodeUnavailable, message: "the input is not there"},
 		{err: &TooMany{"too much"}, status: 429, code: connect.CodeResourceExhausted, message: "too much"},

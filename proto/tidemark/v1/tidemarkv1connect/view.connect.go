@@ -75,9 +75,9 @@ type ViewClient interface {
 	Watch(context.Context, *v1.WatchRequest) (*connect.ServerStreamForClient[v1.WatchResponse], error)
 	// Produce writes events into the job's input topic, keyed by their IDs, and answers when all replicas in sync have them.
 	// Over REST the body is one event (application/json), or one a line (application/x-ndjson). Every event is checked before
-	// the first is written. OK: each event was acknowledged and has its token. INVALID_ARGUMENT, RESOURCE_EXHAUSTED: nothing was
-	// written. UNAVAILABLE: Kafka took less than all of them; UNKNOWN: of some it is not known. Such an error has the ProduceResponse
-	// among its details. A view takes events only when it was told to; else it is UNIMPLEMENTED.
+	// the first is written. OK: each event was acknowledged and has its token. INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE:
+	// nothing was written. UNKNOWN: some of them were written and others not, or of some it is not known. An error has the
+	// ProduceResponse among its details. A view takes events only when it was told to; else it is UNIMPLEMENTED.
 	Produce(context.Context, *v1.ProduceRequest) (*v1.ProduceResponse, error)
 	// Status tells how the view stands. It answers also while the view is not ready.
 	Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error)
@@ -232,9 +232,9 @@ type ViewHandler interface {
 	Watch(context.Context, *v1.WatchRequest, *connect.ServerStream[v1.WatchResponse]) error
 	// Produce writes events into the job's input topic, keyed by their IDs, and answers when all replicas in sync have them.
 	// Over REST the body is one event (application/json), or one a line (application/x-ndjson). Every event is checked before
-	// the first is written. OK: each event was acknowledged and has its token. INVALID_ARGUMENT, RESOURCE_EXHAUSTED: nothing was
-	// written. UNAVAILABLE: Kafka took less than all of them; UNKNOWN: of some it is not known. Such an error has the ProduceResponse
-	// among its details. A view takes events only when it was told to; else it is UNIMPLEMENTED.
+	// the first is written. OK: each event was acknowledged and has its token. INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE:
+	// nothing was written. UNKNOWN: some of them were written and others not, or of some it is not known. An error has the
+	// ProduceResponse among its details. A view takes events only when it was told to; else it is UNIMPLEMENTED.
 	Produce(context.Context, *v1.ProduceRequest) (*v1.ProduceResponse, error)
 	// Status tells how the view stands. It answers also while the view is not ready.
 	Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error)
