@@ -30,7 +30,7 @@ type Config struct {
 	// Alone says that all callers without a name are one client, as on the loopback interface.
 	Alone  bool
 	Limits Limits
-	// RereadInterval is how often files are looked at (default 2 s).
+	// RereadInterval is how often files are looked at (default 1 s). What two looks have found the same is taken.
 	RereadInterval time.Duration
 
 	Logger   *slog.Logger // refused calls, and files that were read again; nil: none
@@ -69,7 +69,7 @@ func New(cfg Config) (*Guard, error) {
 		return nil, fmt.Errorf("guard: %w", err)
 	}
 	if cfg.RereadInterval == 0 {
-		cfg.RereadInterval = 2 * time.Second
+		cfg.RereadInterval = time.Second
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))

@@ -152,7 +152,7 @@ func people(t testing.TB, more ...string) (path string, tokens map[string]string
 		tokens[role.String()] = token
 		text += line + " # its role is its name\n"
 	}
-	write(t, path, text+strings.Join(more, "\n"))
+	write(t, path, text+strings.Join(append(more, ""), "\n"))
 	return path, tokens
 }
 
