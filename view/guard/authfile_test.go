@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -169,40 +168,15 @@ func TestPrincipals_StreamsEndWithTheRightToThem(t *testing.T) {
 	}
 	path, tokens := people(t, goneLine, shortLine)
 	u := mustServe(t, Config{Principals: path}, who())
-	open := func(token string) <-chan struct{} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u.url+"/v1/watch", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+token)
-		resp, err := plainClient(t).Do(req)
-		if err != nil || resp.StatusCode != http.StatusOK {
-			t.Fatalf("watch: %v %v", resp, err)
-		}
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			defer resp.Body.Close()
-			_, _ = io.Copy(io.Discard, resp.Body)
-		}()
-		return ended
-	}
+	open := func(token string) <-chan struct{} { return u.watch(plainClient(t), bearer(token)...) }
 	stays, revoked, expires := open(tokens["watch"]), open(gone), open(short)
-	ends := func(name string, ended <-chan struct{}) {
-		t.Helper()
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
-			t.Errorf("the stream of the one that %s goes on", name)
-		}
-	}
 	was, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ends("has expired", expires)
+	mustEnd(t, "token has expired", expires)
 	write(t, path, strings.Replace(string(was), goneLine, "", 1))
-	ends("was taken out", revoked)
+	mustEnd(t, "token was taken out", revoked)
 	select {
 	case <-stays:
 		t.Error("control: a stream has ended whose token still holds")

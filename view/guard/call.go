@@ -101,7 +101,7 @@ func (c *call) who() string {
 
 func (c *call) remote() string { return plain(c.request.RemoteAddr) }
 
-// until ends the call's context when its principal's time is over, or the principal is taken away.
+// until ends the call's context when its principal's time is over, or the principal, or what vouches for it, is taken away.
 func (c *call) until(p *Principal) {
 	ctx, cancel := context.WithCancel(c.request.Context())
 	c.stop = append(c.stop, cancel)
@@ -109,9 +109,11 @@ func (c *call) until(p *Principal) {
 		timer := time.AfterFunc(time.Until(p.Expires), cancel)
 		c.stop = append(c.stop, func() { timer.Stop() })
 	}
-	if p.revoked != nil {
-		stop := context.AfterFunc(p.revoked, cancel)
-		c.stop = append(c.stop, func() { stop() })
+	for _, right := range [...]context.Context{p.revoked, p.trusted} {
+		if right != nil {
+			stop := context.AfterFunc(right, cancel)
+			c.stop = append(c.stop, func() { stop() })
+		}
 	}
 	c.request = c.request.WithContext(view.WithClient(ctx, p.Name))
 }

@@ -51,7 +51,7 @@ type Guard struct {
 	metrics *metrics
 	audit   *audit
 
-	tls    *files[tls.Config] // nil: no TLS
+	tls    *files[served]     // nil: no TLS
 	people *files[principals] // nil: no file
 	issuer *issuer            // nil: none
 
@@ -106,7 +106,7 @@ func (c *Config) validate() error {
 
 func (g *Guard) open() error {
 	if g.cfg.TLS.Cert != "" {
-		g.tls = &files[tls.Config]{what: fileTLS, paths: g.cfg.TLS.paths(), parse: parseTLS}
+		g.tls = &files[served]{what: fileTLS, paths: g.cfg.TLS.paths(), parse: parseTLS, taken: (*served).drop}
 		if _, err := g.tls.reload(); err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (g *Guard) TLS() *tls.Config {
 	}
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return g.tls.current.Load(), nil },
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return g.tls.current.Load().tls, nil },
 	}
 }
 
@@ -216,7 +216,7 @@ func (g *Guard) certificateExpires() float64 {
 	if g.tls == nil {
 		return 0
 	}
-	return float64(g.tls.current.Load().Certificates[0].Leaf.NotAfter.Unix())
+	return float64(g.tls.current.Load().tls.Certificates[0].Leaf.NotAfter.Unix())
 }
 
 // places are what a bounded number of calls can hold at once.

@@ -218,6 +218,39 @@ func (u *under) get(path string, headers ...string) answer {
 	return u.ask(plainClient(u.t), http.MethodGet, path, "", headers...)
 }
 
+// watch opens a stream, and tells when it has ended.
+func (u *under) watch(c *http.Client, headers ...string) (ended <-chan struct{}) {
+	u.t.Helper()
+	req, err := http.NewRequestWithContext(u.t.Context(), http.MethodGet, u.url+"/v1/watch", nil)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := c.Do(req)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		u.t.Fatalf("watch: %v %v", resp, err)
+	}
+	end := make(chan struct{})
+	go func() {
+		defer close(end)
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+	}()
+	return end
+}
+
+// mustEnd waits for the end of a stream.
+func mustEnd(t testing.TB, whose string, ended <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Errorf("the stream of the one whose %s goes on", whose)
+	}
+}
+
 func bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }
 
 // plainClient has connections of its own.

@@ -68,25 +68,33 @@ func (g *Guard) signed(ctx context.Context, token string, now time.Time) (*Princ
 	return p, nil
 }
 
-// certified is who shows a client certificate, which the handshake has verified.
+// certified is who shows a client certificate, which the handshake has verified. It is worth nothing beyond its own end, and
+// beyond that of the trust in who signed it.
 func (g *Guard) certified(state *tls.ConnectionState, now time.Time) (*Principal, *refusal) {
 	if state == nil || len(state.VerifiedChains) == 0 {
 		return nil, unauthenticated(noCredential, "say who you are: Authorization: Bearer TOKEN, or a client certificate")
 	}
-	leaf := state.PeerCertificates[0]
-	if expired(leaf.NotAfter, now) { // since the handshake
+	from, until := g.tls.current.Load().trust(state.VerifiedChains)
+	switch {
+	case from == nil: // since the handshake
+		return nil, unauthenticated(badCertificate, "the authority of the client certificate is no longer trusted")
+	case expired(until, now):
 		return nil, unauthenticated(expiredCredential, "the client certificate has expired")
 	}
 	var people *principals
 	if g.people != nil {
 		people = g.people.current.Load()
 	}
-	p := people.cert(leaf)
+	known := people.cert(state.PeerCertificates[0])
 	switch {
-	case p == nil:
+	case known == nil:
 		return nil, unauthenticated(badCertificate, "the client certificate has neither a SAN nor a common name")
-	case expired(p.Expires, now):
+	case expired(known.Expires, now):
 		return nil, unauthenticated(expiredCredential, "what the certificate was allowed has expired")
 	}
-	return p, nil
+	p := *known
+	if p.trusted = from.trusted; p.Expires.IsZero() || until.Before(p.Expires) {
+		p.Expires = until
+	}
+	return &p, nil
 }
