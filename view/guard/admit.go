@@ -35,8 +35,8 @@ func (c *call) enter() *refusal {
 	if no := c.allowed(); no != nil {
 		return no
 	}
-	if r.ContentLength != 0 && r.Body != nil {
-		r.Body = http.MaxBytesReader(c.ResponseWriter, r.Body, l.BodyBytesMax)
+	if r.ContentLength != 0 && r.Body != nil { // of c.request, which is no longer r where there is a principal's stream
+		c.request.Body = http.MaxBytesReader(c.ResponseWriter, r.Body, l.BodyBytesMax)
 	}
 	return nil
 }
