@@ -30,13 +30,29 @@ func (g *Guard) identify(r *http.Request, from *client, now time.Time) (*Princip
 		}
 		return p, nil
 	}
-	if !from.failures.AllowN(now, 1) {
-		return nil, exhausted(tooManyFailures, after(g.cfg.Limits.ClientFailures), "too many wrong tokens came from this address")
+	if from.failures.TokensAt(now) < 1 {
+		return nil, g.tooManyFailures()
 	}
 	if g.issuer == nil || !looksLikeJWT(token) {
-		return nil, unauthenticated(badToken, "the token is not known")
+		return nil, g.failed(from, now, unauthenticated(badToken, "the token is not known"))
 	}
-	return g.signed(r.Context(), token, now)
+	p, no := g.signed(r.Context(), token, now)
+	if no != nil { // also when it cannot be checked now: a stranger can see to it that his cannot
+		return nil, g.failed(from, now, no)
+	}
+	return p, nil
+}
+
+// failed counts a token that was not found to be right.
+func (g *Guard) failed(from *client, now time.Time, no *refusal) *refusal {
+	if !from.failures.AllowN(now, 1) {
+		return g.tooManyFailures()
+	}
+	return no
+}
+
+func (g *Guard) tooManyFailures() *refusal {
+	return exhausted(tooManyFailures, after(g.cfg.Limits.ClientFailures), "too many wrong tokens came from this address")
 }
 
 // knownToken finds tokens that need no signature to be computed.

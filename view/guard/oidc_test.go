@@ -245,6 +245,32 @@ func TestOIDC_AFloodOfStrangeTokensIsNoFloodOfTheIssuer(t *testing.T) {
 	}
 }
 
+// Very many right tokens from one address, as behind a NAT, are no wrong ones. The control is the same number of wrong ones.
+func TestOIDC_RightTokensDoNotCountAsWrongOnes(t *testing.T) {
+	t.Parallel()
+	const users = 200
+	i := mustIDP(t)
+	cfg := i.config()
+	cfg.Limits = Limits{ClientFailures: 1}
+	for wrong, status := range map[bool]int{false: http.StatusOK, true: http.StatusTooManyRequests} {
+		u := mustGuard(t, cfg).found()
+		last := 0
+		for n := range users {
+			claims := map[string]any{"sub": fmt.Sprint("user", n)}
+			if wrong {
+				claims["aud"] = "others"
+			}
+			last = u.call("10.0.0.1:1", "/v1/ids/a", bearer(i.token("k1", claims))...).Code
+			if !wrong && last != status {
+				t.Fatalf("right token %d: got %d, want %d", n, last, status)
+			}
+		}
+		if last != status {
+			t.Errorf("control: the last of %d wrong tokens: got %d, want %d", users, last, status)
+		}
+	}
+}
+
 // A view starts without its issuer, refuses its tokens by name, and takes them as soon as the issuer is there.
 func TestOIDC_TheIssuerMayComeLater(t *testing.T) {
 	t.Parallel()
