@@ -57,13 +57,14 @@ func IsRPC(path string) bool {
 	return strings.HasPrefix(path, "/tidemark.v1.") || strings.HasPrefix(path, "/grpc.")
 }
 
-// CodeOf is the code of an error that was answered with an HTTP status; 0 is none.
+// CodeOf is the code of an error that was answered with an HTTP status; 0 is none. 504 is taken for what it mostly is, a
+// deadline, though an event whose fate is unknown has it too.
 func CodeOf(status int) connect.Code {
 	if status < http.StatusBadRequest {
 		return 0
 	}
 	for code, known := range outcomes {
-		if known == status {
+		if known == status && code != connect.CodeUnknown {
 			return code
 		}
 	}
