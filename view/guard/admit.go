@@ -21,13 +21,13 @@ func (c *call) enter() *refusal {
 	case r.ContentLength > l.BodyBytesMax:
 		return invalid(tooLarge, fmt.Sprintf("the body is larger than %d bytes", l.BodyBytesMax))
 	}
-	if no := c.place(); no != nil {
-		return no
-	}
-	if g.Asks() && c.route.Needs != Open {
+	if g.Asks() && c.route.Needs != Open { // before it takes a place: who has no name must not keep out those who have one
 		if no := c.identify(from); no != nil {
 			return no
 		}
+	}
+	if no := c.place(); no != nil {
+		return no
 	}
 	if c.client.rate != nil && !c.client.rate.AllowN(c.start, 1) {
 		return exhausted(tooFast, after(l.ClientRate), fmt.Sprintf("more than %g requests a second of this client", l.ClientRate))

@@ -14,6 +14,7 @@ type client struct {
 	rate     *rate.Limiter // nil: none
 	failures *rate.Limiter
 	requests atomic.Int64 // under way
+	checks   atomic.Int64 // of an address: its tokens that wait for the issuer
 }
 
 // clients is a table of them with a bound. Who is forgotten has nothing left to be held against: nobody gets new allowances
@@ -65,7 +66,7 @@ func (c *clients[K]) sweep(now time.Time) bool {
 	}
 	c.swept = now
 	for key, one := range c.all {
-		if one.requests.Load() == 0 && full(one.failures, now) && full(one.rate, now) {
+		if one.requests.Load() == 0 && one.checks.Load() == 0 && full(one.failures, now) && full(one.rate, now) {
 			delete(c.all, key)
 		}
 	}

@@ -59,6 +59,7 @@ type Guard struct {
 	addresses *clients[netip.Addr]
 	requests  places
 	streams   places
+	checks    atomic.Int64 // tokens that wait for the issuer
 
 	metricsOpen Route // /metrics, where everybody may read it
 }

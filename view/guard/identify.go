@@ -36,11 +36,34 @@ func (g *Guard) identify(r *http.Request, from *client, now time.Time) (*Princip
 	if g.issuer == nil || !looksLikeJWT(token) {
 		return nil, g.failed(from, now, unauthenticated(badToken, "the token is not known"))
 	}
+	if no := g.enterCheck(from); no != nil {
+		return nil, no
+	}
+	defer g.leaveCheck(from)
 	p, no := g.signed(r.Context(), token, now)
 	if no != nil { // also when it cannot be checked now: a stranger can see to it that his cannot
 		return nil, g.failed(from, now, no)
 	}
 	return p, nil
+}
+
+// How many tokens may wait for the issuer, which can be slow, at once, and of them those of one address.
+const (
+	checksMax       = 64
+	clientChecksMax = 16
+)
+
+func (g *Guard) enterCheck(from *client) *refusal {
+	if all, one := g.checks.Add(1), from.checks.Add(1); all > checksMax || one > clientChecksMax {
+		g.leaveCheck(from)
+		return exhausted(tooManyChecks, time.Second, "too many tokens are being checked")
+	}
+	return nil
+}
+
+func (g *Guard) leaveCheck(from *client) {
+	g.checks.Add(-1)
+	from.checks.Add(-1)
 }
 
 // failed counts a token that was not found to be right.

@@ -24,6 +24,7 @@ type idp struct {
 	server *httptest.Server
 	asked  atomic.Int64 // for its keys
 	down   atomic.Bool
+	slow   chan struct{} // if not nil, the keys are answered once it is closed
 
 	mu   sync.Mutex // guards keys
 	keys map[string]*ecdsa.PrivateKey
@@ -41,8 +42,14 @@ func mustIDP(t testing.TB) *idp {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q,"id_token_signing_alg_values_supported":["ES256","HS256","none"]}`, i.server.URL, i.server.URL+"/keys")
 	})
-	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/keys", func(w http.ResponseWriter, r *http.Request) {
 		i.asked.Add(1)
+		if i.slow != nil {
+			select {
+			case <-i.slow:
+			case <-r.Context().Done():
+			}
+		}
 		if i.down.Load() {
 			w.WriteHeader(http.StatusBadGateway)
 			return
@@ -268,6 +275,45 @@ func TestOIDC_RightTokensDoNotCountAsWrongOnes(t *testing.T) {
 		if last != status {
 			t.Errorf("control: the last of %d wrong tokens: got %d, want %d", users, last, status)
 		}
+	}
+}
+
+// While the issuer is slow, tokens wait for it, which keeps out nobody whose token needs no issuer, and takes no place of
+// requests. The control are those waiting: as many as there are places, or they would all be refused at once.
+func TestOIDC_StrangersTakeNoPlaceWhileTheIssuerIsSlow(t *testing.T) {
+	t.Parallel()
+	const places = 4
+	i := mustIDP(t)
+	i.slow = make(chan struct{})
+	release := sync.OnceFunc(func() { close(i.slow) })
+	defer release()
+	path, tokens := people(t)
+	cfg := i.config()
+	cfg.Principals, cfg.Limits.RequestsMax = path, places
+	u := mustGuard(t, cfg).found()
+	var waiting sync.WaitGroup
+	stranger := func(from string) int {
+		return u.call(from, "/v1/ids/a", bearer(i.token("k1", map[string]any{"sub": from, "roles": nil}))...).Code
+	}
+	for range clientChecksMax {
+		waiting.Go(func() { stranger("10.0.0.1:1") })
+	}
+	until(t, "tokens wait for the issuer", func() bool { return u.checks.Load() == clientChecksMax })
+	if w := u.call("10.0.0.1:1", "/v1/ids/a", bearer(tokens["read"])...); w.Code != http.StatusOK || u.checks.Load() < places {
+		t.Errorf("a token of the file, while %d others wait: got %d %s", u.checks.Load(), w.Code, w.Body)
+	}
+	u.refusedAs(u.call("10.0.0.1:1", "/v1/ids/a", bearer(i.token("k1", nil))...), "checks_max")
+	for n := range checksMax/clientChecksMax - 1 {
+		for range clientChecksMax {
+			waiting.Go(func() { stranger(fmt.Sprintf("10.0.1.%d:1", n)) })
+		}
+	}
+	until(t, "as many wait as may", func() bool { return u.checks.Load() == checksMax })
+	u.refusedAs(u.call("10.0.0.2:1", "/v1/ids/a", bearer(i.token("k1", nil))...), "checks_max")
+	release()
+	waiting.Wait()
+	if w := u.call("10.0.0.2:1", "/v1/ids/a", bearer(i.token("k1", nil))...); w.Code != http.StatusOK || u.checks.Load() != 0 {
+		t.Errorf("after the issuer has answered: got %d %s, and %d checks are under way", w.Code, w.Body, u.checks.Load())
 	}
 }
 
