@@ -2,7 +2,9 @@ package guard
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -16,6 +18,8 @@ func (c *call) enter() *refusal {
 	from := g.addresses.of(addressOf(r.RemoteAddr), c.start)
 	c.client = from
 	switch {
+	case g.cfg.LocalNames && !g.Asks() && !isLocal(r.Host):
+		return &refusal{reason: otherHost, code: connect.CodePermissionDenied, message: fmt.Sprintf("nobody is asked who they are here, so only requests to localhost are answered, not those to %s", plain(r.Host))}
 	case len(r.RequestURI) > l.URLBytesMax:
 		return invalid(urlTooLong, fmt.Sprintf("the URL is longer than %d bytes", l.URLBytesMax))
 	case r.ContentLength > l.BodyBytesMax:
@@ -39,6 +43,15 @@ func (c *call) enter() *refusal {
 		c.request.Body = http.MaxBytesReader(c.ResponseWriter, r.Body, l.BodyBytesMax)
 	}
 	return nil
+}
+
+// isLocal tells whether the host that a request names is this machine by a name that nobody else can give. No browser leaves
+// it out.
+func isLocal(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return host == "" || loopback(strings.ToLower(strings.Trim(host, "[]")))
 }
 
 // place takes one of the places that all have together. What is open needs none: a probe is answered under any load.

@@ -28,8 +28,12 @@ type Config struct {
 	// OpenMetrics lets everybody read /metrics, which otherwise needs the role admin.
 	OpenMetrics bool
 	// Alone says that all callers without a name are one client, as on the loopback interface.
-	Alone  bool
-	Limits Limits
+	Alone bool
+	// LocalNames says that, where nobody is asked, only requests to this machine's own names are answered: localhost, or an
+	// address of the loopback interface. Else a page from anywhere could have a browser on this machine ask, by a name that it
+	// has made point here (DNS rebinding).
+	LocalNames bool
+	Limits     Limits
 	// RereadInterval is how often files are looked at (default 1 s). What two looks have found the same is taken.
 	RereadInterval time.Duration
 
