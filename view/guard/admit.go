@@ -15,7 +15,7 @@ import (
 // enter lets a call in, or says why not.
 func (c *call) enter() *refusal {
 	g, r, l := c.guard, c.request, &c.guard.cfg.Limits
-	from := g.addresses.of(addressOf(r.RemoteAddr), c.start)
+	from := g.addresses.of(view.AddressOf(r.RemoteAddr), c.start)
 	c.client = from
 	switch {
 	case g.cfg.LocalNames && !g.Asks() && !isLocal(r.Host):

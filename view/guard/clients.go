@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,22 +74,4 @@ func (c *clients[K]) sweep(now time.Time) bool {
 
 func full(l *rate.Limiter, now time.Time) bool {
 	return l == nil || l.TokensAt(now) >= float64(l.Burst())
-}
-
-// ipv6ClientBits is the part of an IPv6 address that tells clients apart: one network is one client (RFC 6177).
-const ipv6ClientBits = 64
-
-// addressOf gives the address by which a caller is told apart.
-func addressOf(remote string) netip.Addr {
-	at, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Addr{} // all whose address is not known are one
-	}
-	addr := at.Addr().Unmap().WithZone("")
-	if addr.Is6() {
-		if network, err := addr.Prefix(ipv6ClientBits); err == nil {
-			return network.Addr()
-		}
-	}
-	return addr
 }
