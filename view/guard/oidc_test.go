@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -25,6 +26,7 @@ type idp struct {
 	asked  atomic.Int64 // for its keys
 	down   atomic.Bool
 	slow   chan struct{} // if not nil, the keys are answered once it is closed
+	begins bool          // before that, the answer begins
 
 	mu   sync.Mutex // guards keys
 	keys map[string]*ecdsa.PrivateKey
@@ -44,6 +46,10 @@ func mustIDP(t testing.TB) *idp {
 	})
 	mux.HandleFunc("/keys", func(w http.ResponseWriter, r *http.Request) {
 		i.asked.Add(1)
+		if i.begins {
+			fmt.Fprint(w, `{"keys":[`)
+			w.(http.Flusher).Flush()
+		}
 		if i.slow != nil {
 			select {
 			case <-i.slow:
@@ -195,6 +201,47 @@ func TestOIDC_OnlyTokensOfTheIssuerForUsAreTaken(t *testing.T) {
 		if name := line["who"]; name != "" && name != "oidc:alice" {
 			t.Errorf("a request is logged as of %q, want oidc:alice", name)
 		}
+	}
+}
+
+// A right token is not called wrong because its issuer is slow, neither before its answer begins nor in the middle of it. The
+// control is the same token with an issuer that answers.
+func TestOIDC_ARightTokenIsNotWrongWhileTheIssuerIsSlow(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		slow, begins bool
+		status       int
+	}{"no answer": {true, false, 503}, "half an answer": {true, true, 503}, "it answers": {false, false, 200}} {
+		i := mustIDP(t)
+		if i.begins = c.begins; c.slow {
+			i.slow = make(chan struct{})
+			defer close(i.slow)
+		}
+		u := mustGuard(t, i.config()).found()
+		u.issuer.timeout = 200 * time.Millisecond
+		u.issuer.verifier.Store(nil) // so that it is found again, with that time
+		u.found()
+		w := u.call("10.0.0.1:1", "/v1/ids/a", bearer(i.token("k1", nil))...)
+		if w.Code != c.status || (c.status == 503) != (w.Header().Get("Retry-After") != "") {
+			t.Errorf("%s: got %d %s %v, want %d", name, w.Code, w.Body, w.Header(), c.status)
+		}
+	}
+}
+
+// What is remembered of tokens is bounded, and a token that was forgotten is as good as before.
+func TestOIDC_WhatIsRememberedIsBounded(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(OIDC{})
+	now := time.Now()
+	p := &Principal{Expires: now.Add(time.Hour)}
+	for n := range 2 * verifiedMost {
+		sum := sha256.Sum256(fmt.Append(nil, n))
+		if i.remember(&sum, p, now); len(i.verified) > verifiedMost || i.remembered(&sum, now) != p {
+			t.Fatalf("after %d tokens %d are remembered, the newest of them: %v", n+1, len(i.verified), i.remembered(&sum, now))
+		}
+	}
+	if len(i.verified) < verifiedMost/2 {
+		t.Errorf("only %d tokens are remembered, of %d that may be", len(i.verified), verifiedMost)
 	}
 }
 
