@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 type clientKey struct{}
 
 // WithClient names the client for whom requests of the context count, where the number of watchers of each is bounded. Without
-// it a client is an address.
+// it a client is an address (of IPv6, its /64).
 func WithClient(ctx context.Context, name string) context.Context {
 	return context.WithValue(ctx, clientKey{}, name)
 }
@@ -25,7 +26,26 @@ func clientOf(ctx context.Context, addr string) string {
 	if name, ok := ctx.Value(clientKey{}).(string); ok {
 		return name
 	}
-	return host(addr)
+	return AddressOf(addr).String()
+}
+
+// ipv6ClientBits is the part of an IPv6 address that tells clients apart: one network is one client (RFC 6177).
+const ipv6ClientBits = 64
+
+// AddressOf gives the address by which a caller is told apart, whatever connections of it there are. All whose address is not
+// known are one.
+func AddressOf(remote string) netip.Addr {
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr := at.Addr().Unmap().WithZone("")
+	if addr.Is6() {
+		if network, err := addr.Prefix(ipv6ClientBits); err == nil {
+			return network.Addr()
+		}
+	}
+	return addr
 }
 
 var rpcErrors = connect.NewErrorWriter()
@@ -57,13 +77,14 @@ func IsRPC(path string) bool {
 	return strings.HasPrefix(path, "/tidemark.v1.") || strings.HasPrefix(path, "/grpc.")
 }
 
-// CodeOf is the code of an error that was answered with an HTTP status; 0 is none.
+// CodeOf is the code of an error that was answered with an HTTP status; 0 is none. 504 is taken for what it mostly is, a
+// deadline, though an event whose fate is unknown has it too.
 func CodeOf(status int) connect.Code {
 	if status < http.StatusBadRequest {
 		return 0
 	}
 	for code, known := range outcomes {
-		if known == status {
+		if known == status && code != connect.CodeUnknown {
 			return code
 		}
 	}

@@ -3,7 +3,6 @@ package view
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"time"
 
@@ -73,14 +72,6 @@ func (v *View) watchRPC(ctx context.Context, req *connect.Request[pb.WatchReques
 			}
 		}
 	}
-}
-
-// host is an address without its port: one client may have many connections.
-func host(addr string) string {
-	if h, _, err := net.SplitHostPort(addr); err == nil {
-		return h
-	}
-	return addr
 }
 
 // streaming bounds each write of a stream, which has no end, in place of the whole answer.

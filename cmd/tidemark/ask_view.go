@@ -21,19 +21,29 @@ type viewReader struct {
 	client *http.Client
 }
 
+// newViewReader sends the token, if there is one, to that view alone, and so that nobody on the way can read it.
 func newViewReader(base, token string, g *globals) (*viewReader, error) {
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
 	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "":
 		return nil, usagef("--view %s: want an address such as http://127.0.0.1:8080", base)
+	case u.User != nil:
+		return nil, usagef("--view %s: a password in a URL ends up in logs: set TIDEMARK_TOKEN", u.Redacted())
+	case token != "" && u.Scheme == "http" && !isLoopbackHost(u.Hostname()):
+		return nil, usagef("--view %s: the token could be read on its way: name https://%s, or unset TIDEMARK_TOKEN", base, u.Host)
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if transport.TLSClientConfig, err = g.tls(); err != nil {
 		return nil, err
 	}
-	return &viewReader{base: strings.TrimRight(base, "/"), token: token, client: &http.Client{Timeout: time.Minute, Transport: transport}}, nil
+	return &viewReader{base: strings.TrimRight(base, "/"), token: token, client: &http.Client{
+		Timeout: time.Minute, Transport: transport,
+		// Nobody is to send the request, and its token, elsewhere. A view never does.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
 }
 
 // viewPlace is as_of as a view tells it.

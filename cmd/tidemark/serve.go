@@ -36,8 +36,12 @@ func listen(flag, addr string, letIn bool) (net.Listener, error) {
 // isLoopback tells addresses that no other machine can reach.
 func isLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
+	return err == nil && isLoopbackHost(host)
+}
+
+func isLoopbackHost(host string) bool {
 	ip := net.ParseIP(host)
-	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // shutdownWithin is how long answers that are under way may take at the end.

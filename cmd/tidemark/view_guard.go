@@ -17,7 +17,7 @@ import (
 
 // guardFlags say how a verb answers over HTTP: to whom, and how much. A limit that is not given has its default.
 type guardFlags struct {
-	Insecure bool `help:"Let addresses be taken that other machines can reach, without TLS or without asking who they are."`
+	Insecure bool `help:"Let addresses be taken that other machines can reach, without TLS or without asking who they are; on loopback, answer to whatever name a request gives this machine."`
 
 	ServeTLSCert     string `name:"serve-tls-cert" group:"who may ask" placeholder:"FILE" help:"Answer over TLS with this certificate, PEM. It is read again when it changes."`
 	ServeTLSKey      string `name:"serve-tls-key" group:"who may ask" placeholder:"FILE" help:"Its private key, PEM."`
@@ -76,7 +76,7 @@ func (f *guardFlags) guard(registry *prometheus.Registry, log *slog.Logger, stde
 	}
 	cfg := guard.Config{
 		TLS:        guard.TLSFiles{Cert: f.ServeTLSCert, Key: f.ServeTLSKey, ClientCA: f.ServeTLSClientCA},
-		Principals: f.Principals, OpenMetrics: f.OpenMetrics, Alone: alone, Logger: log, Metrics: registry,
+		Principals: f.Principals, OpenMetrics: f.OpenMetrics, Alone: alone, LocalNames: alone && !f.Insecure, Logger: log, Metrics: registry,
 		OIDC: guard.OIDC{Issuer: f.OIDCIssuer, Audience: f.OIDCAudience, RolesClaim: f.OIDCRolesClaim},
 		Limits: guard.Limits{
 			BodyBytesMax: f.BodyBytesMax, URLBytesMax: f.URLBytesMax, RequestsMax: f.RequestsMax, ClientRequestsMax: f.ClientRequestsMax,

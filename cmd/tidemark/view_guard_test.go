@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,6 +116,26 @@ func TestGuard_FlagsThatMakeNoSenseAreRefusedByName(t *testing.T) {
 	}
 	if usual, err := (&guardFlags{}).limits(false); err != nil || usual.connections > descriptors() || usual.clientConnections == 0 {
 		t.Errorf("the usual limits: got %+v %v, with %d descriptors", usual, err, descriptors())
+	}
+}
+
+// On loopback a view answers to no name that others may have given this machine, unless it is told to.
+func TestGuard_OnLoopbackOnlyLocalNamesAreAnswered(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		insecure bool
+		addr     string
+		status   int
+	}{"loopback": {false, "127.0.0.1:0", 403}, "loopback, told to": {true, "127.0.0.1:0", 200}, "all interfaces, told to": {true, ":0", 200}} {
+		g, err := (&guardFlags{Insecure: c.insecure}).guard(prometheus.NewRegistry(), slog.New(slog.DiscardHandler), io.Discard, c.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "http://rebound.example.com/v1/ids/a", nil)
+		g.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
+		if w.Code != c.status {
+			t.Errorf("%s: got %d %s, want %d", name, w.Code, w.Body, c.status)
+		}
 	}
 }
 

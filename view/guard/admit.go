@@ -2,7 +2,9 @@ package guard
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -13,21 +15,23 @@ import (
 // enter lets a call in, or says why not.
 func (c *call) enter() *refusal {
 	g, r, l := c.guard, c.request, &c.guard.cfg.Limits
-	from := g.addresses.of(addressOf(r.RemoteAddr), c.start)
+	from := g.addresses.of(view.AddressOf(r.RemoteAddr), c.start)
 	c.client = from
 	switch {
+	case g.cfg.LocalNames && !g.Asks() && !isLocal(r.Host):
+		return &refusal{reason: otherHost, code: connect.CodePermissionDenied, message: fmt.Sprintf("nobody is asked who they are here, so only requests to localhost are answered, not those to %s", plain(r.Host))}
 	case len(r.RequestURI) > l.URLBytesMax:
 		return invalid(urlTooLong, fmt.Sprintf("the URL is longer than %d bytes", l.URLBytesMax))
 	case r.ContentLength > l.BodyBytesMax:
 		return invalid(tooLarge, fmt.Sprintf("the body is larger than %d bytes", l.BodyBytesMax))
 	}
-	if no := c.place(); no != nil {
-		return no
-	}
-	if g.Asks() && c.route.Needs != Open {
+	if g.Asks() && c.route.Needs != Open { // before it takes a place: who has no name must not keep out those who have one
 		if no := c.identify(from); no != nil {
 			return no
 		}
+	}
+	if no := c.place(); no != nil {
+		return no
 	}
 	if c.client.rate != nil && !c.client.rate.AllowN(c.start, 1) {
 		return exhausted(tooFast, after(l.ClientRate), fmt.Sprintf("more than %g requests a second of this client", l.ClientRate))
@@ -35,10 +39,19 @@ func (c *call) enter() *refusal {
 	if no := c.allowed(); no != nil {
 		return no
 	}
-	if r.ContentLength != 0 && r.Body != nil {
-		r.Body = http.MaxBytesReader(c.ResponseWriter, r.Body, l.BodyBytesMax)
+	if r.ContentLength != 0 && r.Body != nil { // of c.request, which is no longer r where there is a principal's stream
+		c.request.Body = http.MaxBytesReader(c.ResponseWriter, r.Body, l.BodyBytesMax)
 	}
 	return nil
+}
+
+// isLocal tells whether the host that a request names is this machine by a name that nobody else can give. No browser leaves
+// it out.
+func isLocal(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return host == "" || loopback(strings.ToLower(strings.Trim(host, "[]")))
 }
 
 // place takes one of the places that all have together. What is open needs none: a probe is answered under any load.

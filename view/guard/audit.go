@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"bytes"
 	"context"
 	"log"
 	"log/slog"
@@ -20,11 +19,19 @@ const (
 	auditBurst = 200
 )
 
+// How many lines of its own the server may make, which callers can be the cause of too.
+const (
+	faultsRate     = 1 // a second
+	faultsBurst    = 20
+	faultsBytesMax = 8 << 10 // of a line: a panic's has the stack
+)
+
 // audit has a line in the log for every call that was refused, up to a rate. What is left out is counted, and the count is
 // told.
 type audit struct {
 	log     *slog.Logger
 	metrics *metrics
+	faults  *rate.Limiter
 
 	mu      sync.Mutex // guards the fields below
 	most    *rate.Limiter
@@ -32,7 +39,7 @@ type audit struct {
 }
 
 func newAudit(log *slog.Logger, m *metrics) *audit {
-	return &audit{log: log, metrics: m, most: rate.NewLimiter(auditRate, auditBurst)}
+	return &audit{log: log, metrics: m, most: rate.NewLimiter(auditRate, auditBurst), faults: rate.NewLimiter(faultsRate, faultsBurst)}
 }
 
 func (a *audit) refused(c *call, no *refusal) {
@@ -83,10 +90,12 @@ const textMax = 256
 func pathOf(r *http.Request) string { return plain(r.URL.EscapedPath()) }
 
 // plain is a text of strangers in printable ASCII, cut.
-func plain(text string) string {
-	cut := len(text) > textMax
+func plain(text string) string { return printable(text, textMax) }
+
+func printable(text string, most int) string {
+	cut := len(text) > most
 	if cut {
-		text = text[:textMax]
+		text = text[:most]
 	}
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] > '~' {
@@ -101,21 +110,27 @@ func plain(text string) string {
 	return text
 }
 
-// ErrorLog is for a server whose connections end before there is a request: it counts them and tells of them as of refused
-// calls.
-func (g *Guard) ErrorLog() *log.Logger { return log.New(handshakes{g.audit}, "", 0) }
+// ErrorLog is for a server: it counts connections that end before there is a request, and tells of them as of refused calls.
+// What else goes wrong in the server, such as a panic or a connection that cannot be accepted, is a fault of ours.
+func (g *Guard) ErrorLog() *log.Logger { return log.New(serverLines{g.audit}, "", 0) }
 
-// handshakes takes the lines that net/http writes about connections, which hold what strangers sent.
-type handshakes struct{ audit *audit }
+// serverLines takes the lines that net/http writes, which hold what strangers sent.
+type serverLines struct{ audit *audit }
 
-// Write implements io.Writer: a line a call.
-func (h handshakes) Write(line []byte) (int, error) {
-	if !bytes.Contains(line, []byte("TLS handshake error")) {
-		return len(line), nil
+// Write implements io.Writer: a line, or a panic with its stack, a call.
+func (s serverLines) Write(text []byte) (int, error) {
+	a, line := s.audit, strings.Join(strings.Fields(string(text)), " ")
+	switch {
+	case strings.HasPrefix(line, "http: TLS handshake error"):
+		a.metrics.refused[badHandshake].Inc()
+		if a.mayWrite(time.Now()) {
+			a.log.Warn("refused", "reason", badHandshake.String(), "cause", plain(line))
+		}
+	default:
+		a.metrics.faults.Inc()
+		if a.faults.Allow() {
+			a.log.Error("a fault in the server", "cause", printable(line, faultsBytesMax))
+		}
 	}
-	h.audit.metrics.refused[badHandshake].Inc()
-	if h.audit.mayWrite(time.Now()) {
-		h.audit.log.Warn("refused", "reason", badHandshake.String(), "cause", plain(strings.TrimSpace(string(line))))
-	}
-	return len(line), nil
+	return len(text), nil
 }

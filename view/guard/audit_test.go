@@ -80,6 +80,62 @@ func TestAudit_LinesAreBoundedAndWhatIsLeftOutIsCounted(t *testing.T) {
 	}
 }
 
+// A handler that panics is a fault of ours: it is told, with where, and the request is counted and logged as any other. The
+// control is a request that is answered.
+func TestAudit_APanicIsToldAndCounted(t *testing.T) {
+	t.Parallel()
+	u := mustServe(t, Config{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v1/ids/begun":
+			w.WriteHeader(http.StatusOK)
+			w.(http.Flusher).Flush()
+			panic("fault of ours\x1b[2J")
+		case "/v1/ids/none":
+			panic("fault of ours\x1b[2J")
+		}
+	}))
+	for _, path := range []string{"/v1/ids/none", "/v1/ids/begun"} {
+		if a, err := u.try(plainClient(t), "GET", path, ""); err == nil {
+			t.Errorf("%s: got %d, want the connection to be cut", path, a.status)
+		}
+	}
+	u.get("/v1/ids/fine")
+	until(t, "the faults are told", func() bool { return len(u.log.with(t, "a fault in the server")) == 2 })
+	for _, line := range u.log.with(t, "a fault in the server") {
+		if cause := line["cause"].(string); !strings.Contains(cause, "fault of ours") || !strings.Contains(cause, "audit_test.go:") || strings.Contains(cause, "\x1b") {
+			t.Errorf("the line says %q, want what and where, as text", cause)
+		}
+	}
+	for code, want := range map[string]float64{"internal": 2, "ok": 1} {
+		if got := u.figure("tidemark_guard_requests_total", "route", idRoute, "code", code); got != want {
+			t.Errorf("%v requests were counted as %s, want %v", got, code, want)
+		}
+	}
+	if got := u.figure("tidemark_guard_server_faults_total"); got != 2 || len(u.requests.with(t, "request")) != 3 {
+		t.Errorf("%v faults were counted, want 2; the log of requests is %s, want 3 lines", got, u.requests)
+	}
+}
+
+// What else the server has to say is told too, up to a rate; handshakes stay refused calls.
+func TestAudit_LinesOfTheServerAreToldUpToARate(t *testing.T) {
+	t.Parallel()
+	u := mustGuard(t, Config{})
+	log := u.ErrorLog()
+	log.Print("http: TLS handshake error from 10.0.0.1:1: EOF")
+	if u.figure("tidemark_guard_server_faults_total") != 0 || u.figure("tidemark_guard_refused_total", "reason", "tls_handshake") != 1 {
+		t.Error("a handshake counts as a fault, or as nothing")
+	}
+	const flood = 1000
+	start := time.Now()
+	for range flood {
+		log.Print("http: Accept error: accept tcp: too many open files; retrying in 1s")
+	}
+	written, most := len(u.log.with(t, "a fault in the server")), faultsBurst+int(faultsRate*(time.Since(start).Seconds()+1))
+	if written < faultsBurst || written > most || u.figure("tidemark_guard_server_faults_total") != flood {
+		t.Errorf("%d faults have %d lines, want %d to %d, and count as %v", flood, written, faultsBurst, most, u.figure("tidemark_guard_server_faults_total"))
+	}
+}
+
 // Whatever a caller writes, a line of the log is one line of printable ASCII.
 func TestLogs_HoldNothingThatATerminalObeys(t *testing.T) {
 	t.Parallel()

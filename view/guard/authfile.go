@@ -15,7 +15,7 @@ import (
 )
 
 // The file of principals has one on a line: name, roles, credential, and when it expires (RFC 3339), which may be left out.
-// What follows a # is a comment.
+// What follows a # is a comment. The last line ends like all others: one that does not may have lost its expiry, or half its name.
 //
 //	billing  read,watch  sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08  2027-01-31T00:00:00Z
 //	kiosk    read        cert:kiosk.example.com
@@ -23,6 +23,9 @@ import (
 // A token is NAME.SECRET, and its line has the SHA-256 of all of it: secrets are 256 random bits (NewToken), so a slow hash
 // would protect nothing more. A certificate is named by one of its SANs (URI, DNS name, e-mail), or as CN=… by its common
 // name. A name may have several lines, so that tokens can be replaced without a gap.
+
+// errCut says that the file does not end with a line.
+var errCut = errors.New("the last line does not end: the file is being written, or was cut; end it with a line feed")
 
 // principals are what the file says.
 type principals struct {
@@ -42,6 +45,9 @@ var principalName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 func parsePrincipals(text string, before *principals) (*principals, error) {
 	p := &principals{map[string][]*credential{}, map[string]*credential{}, map[string]*credential{}}
 	var faults []error
+	if !strings.HasSuffix(text, "\n") {
+		faults = append(faults, errCut)
+	}
 	for number, line := range strings.Split(text, "\n") {
 		line, _, _ = strings.Cut(line, "#")
 		fields := strings.Fields(line)

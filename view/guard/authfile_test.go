@@ -2,8 +2,8 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -147,7 +147,7 @@ func TestPrincipals_TheFileIsReadAgainAndABrokenOneChangesNothing(t *testing.T) 
 	if !can(token) {
 		t.Error("a missing file takes rights away")
 	}
-	write(t, path, line)
+	write(t, path, line+"\n")
 	until(t, "who is no longer in the file is refused", func() bool { return !can(tokens["read"]) })
 	if !can(token) || u.figure("tidemark_guard_stale_files") != 0 {
 		t.Error("who is still in the file is refused, or it counts as stale")
@@ -168,40 +168,15 @@ func TestPrincipals_StreamsEndWithTheRightToThem(t *testing.T) {
 	}
 	path, tokens := people(t, goneLine, shortLine)
 	u := mustServe(t, Config{Principals: path}, who())
-	open := func(token string) <-chan struct{} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u.url+"/v1/watch", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+token)
-		resp, err := plainClient(t).Do(req)
-		if err != nil || resp.StatusCode != http.StatusOK {
-			t.Fatalf("watch: %v %v", resp, err)
-		}
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			defer resp.Body.Close()
-			_, _ = io.Copy(io.Discard, resp.Body)
-		}()
-		return ended
-	}
+	open := func(token string) <-chan struct{} { return u.watch(plainClient(t), bearer(token)...) }
 	stays, revoked, expires := open(tokens["watch"]), open(gone), open(short)
-	ends := func(name string, ended <-chan struct{}) {
-		t.Helper()
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
-			t.Errorf("the stream of the one that %s goes on", name)
-		}
-	}
 	was, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ends("has expired", expires)
+	mustEnd(t, "token has expired", expires)
 	write(t, path, strings.Replace(string(was), goneLine, "", 1))
-	ends("was taken out", revoked)
+	mustEnd(t, "token was taken out", revoked)
 	select {
 	case <-stays:
 		t.Error("control: a stream has ended whose token still holds")
@@ -238,7 +213,7 @@ func TestPrincipals_TheirFileIsReadWholeOrNot(t *testing.T) {
 		"a read cert:x\nb watch cert:x":        "line 2: the certificate",
 		"a root sha256:" + hash + "\nb read x": "line 2: credential",
 	} {
-		if _, err := parsePrincipals(text, nil); err == nil || !strings.Contains(err.Error(), fault) {
+		if _, err := parsePrincipals(text+"\n", nil); err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("%q: got %v, want %q", text, err, fault)
 		}
 	}
@@ -249,6 +224,69 @@ func TestPrincipals_TheirFileIsReadWholeOrNot(t *testing.T) {
 	p.drop(same)
 	if p.certs["CN=b"].revoked.Err() != nil || p.tokens["a"][0].revoked.Err() != context.Canceled {
 		t.Error("the one that stays has ended, or the one that went has not")
+	}
+}
+
+// Whoever writes the file in place is not done at once. However much of it is there, nobody gets what the whole does not give.
+func TestPrincipals_HalfAFileGivesNothing(t *testing.T) {
+	t.Parallel()
+	_, line, err := NewToken("bob", Roles(0).with(Read).with(Admin), time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := line + "\nann watch cert:CN=ann.example.com # mail\ncarl read,watch cert:CN=carl 2027-01-31T00:00:00Z\n"
+	whole, err := parsePrincipals(text, nil)
+	if err != nil || len(whole.lines) != 3 {
+		t.Fatalf("control: the whole file: %v", err)
+	}
+	for n := range len(text) {
+		p, err := parsePrincipals(text[:n], nil)
+		if err != nil {
+			continue
+		}
+		for line := range p.lines {
+			if whole.lines[line] == nil {
+				t.Errorf("of %d bytes %q was made, which is in no line", n, line)
+			}
+		}
+	}
+	for _, n := range []int{0, len(text) - 1, strings.Index(text, " 2027")} {
+		if _, err := parsePrincipals(text[:n], nil); !errors.Is(err, errCut) {
+			t.Errorf("%d bytes: got %v, want %v", n, err, errCut)
+		}
+	}
+}
+
+// What is written in pieces takes nobody's right away. The control is a file that stays as it is cut.
+func TestPrincipals_AFileIsTakenWhenItHasSettled(t *testing.T) {
+	t.Parallel()
+	path, tokens := people(t)
+	g, err := New(Config{Principals: path}) // which does not run: the test looks
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() bool {
+		changed, err := g.people.reload()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return changed
+	}
+	known := func() bool { return g.people.current.Load().token(tokens["admin"]) != nil }
+	cut := string(whole[:strings.LastIndex(string(whole), "admin admin")])
+	for _, text := range []string{cut, cut + "# more\n", string(whole)} {
+		write(t, path, text)
+		if look() || !known() {
+			t.Errorf("with one look the file was taken as it is being written, %d bytes of %d", len(text), len(whole))
+		}
+	}
+	write(t, path, cut)
+	if look() || !look() || known() {
+		t.Error("control: two looks have found the same, and it was not taken")
 	}
 }
 

@@ -30,6 +30,7 @@ type call struct {
 	webEnd connect.Code // the status in the last frame of gRPC-Web
 	held   bool         // a place among the requests of its client
 	placed bool         // a place among all
+	broken bool         // the handler has panicked
 	stop   []func()
 }
 
@@ -42,12 +43,14 @@ func (g *Guard) serve(next http.Handler, w http.ResponseWriter, r *http.Request)
 	w.Header()[TraceHeader] = []string{c.trace}
 	defer c.leave()
 	no := c.enter()
+	c.broken = true // until the answer is there
+	defer func() { c.end(no) }()
 	if no != nil {
 		c.refuse(no)
 	} else {
 		next.ServeHTTP(c, c.request)
 	}
-	c.end(no)
+	c.broken = false
 }
 
 // leave gives back what the call held; also when the handler panics, as those do that want the connection to be cut.
@@ -101,7 +104,7 @@ func (c *call) who() string {
 
 func (c *call) remote() string { return plain(c.request.RemoteAddr) }
 
-// until ends the call's context when its principal's time is over, or the principal is taken away.
+// until ends the call's context when its principal's time is over, or the principal, or what vouches for it, is taken away.
 func (c *call) until(p *Principal) {
 	ctx, cancel := context.WithCancel(c.request.Context())
 	c.stop = append(c.stop, cancel)
@@ -109,15 +112,21 @@ func (c *call) until(p *Principal) {
 		timer := time.AfterFunc(time.Until(p.Expires), cancel)
 		c.stop = append(c.stop, func() { timer.Stop() })
 	}
-	if p.revoked != nil {
-		stop := context.AfterFunc(p.revoked, cancel)
-		c.stop = append(c.stop, func() { stop() })
+	for _, right := range [...]context.Context{p.revoked, p.trusted} {
+		if right != nil {
+			stop := context.AfterFunc(right, cancel)
+			c.stop = append(c.stop, func() { stop() })
+		}
 	}
 	c.request = c.request.WithContext(view.WithClient(ctx, p.Name))
 }
 
-// code is what has been answered. gRPC has it in the trailers, gRPC-Web in the last frame.
+// code is what has been answered. gRPC has it in the trailers, gRPC-Web in the last frame. An answer that broke off is internal,
+// whatever it began with.
 func (c *call) code() connect.Code {
+	if c.broken {
+		return connect.CodeInternal
+	}
 	h := c.Header()
 	for _, name := range [...]string{http.TrailerPrefix + "Grpc-Status", "Grpc-Status"} {
 		if given := h[name]; len(given) == 1 {

@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +13,7 @@ type client struct {
 	rate     *rate.Limiter // nil: none
 	failures *rate.Limiter
 	requests atomic.Int64 // under way
+	checks   atomic.Int64 // of an address: its tokens that wait for the issuer
 }
 
 // clients is a table of them with a bound. Who is forgotten has nothing left to be held against: nobody gets new allowances
@@ -65,7 +65,7 @@ func (c *clients[K]) sweep(now time.Time) bool {
 	}
 	c.swept = now
 	for key, one := range c.all {
-		if one.requests.Load() == 0 && full(one.failures, now) && full(one.rate, now) {
+		if one.requests.Load() == 0 && one.checks.Load() == 0 && full(one.failures, now) && full(one.rate, now) {
 			delete(c.all, key)
 		}
 	}
@@ -74,22 +74,4 @@ func (c *clients[K]) sweep(now time.Time) bool {
 
 func full(l *rate.Limiter, now time.Time) bool {
 	return l == nil || l.TokensAt(now) >= float64(l.Burst())
-}
-
-// ipv6ClientBits is the part of an IPv6 address that tells clients apart: one network is one client (RFC 6177).
-const ipv6ClientBits = 64
-
-// addressOf gives the address by which a caller is told apart.
-func addressOf(remote string) netip.Addr {
-	at, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Addr{} // all whose address is not known are one
-	}
-	addr := at.Addr().Unmap().WithZone("")
-	if addr.Is6() {
-		if network, err := addr.Prefix(ipv6ClientBits); err == nil {
-			return network.Addr()
-		}
-	}
-	return addr
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/tidemark/tidemark/view"
 )
 
 // Listener bounds the connections that are open at once. Beyond most of one address, a connection is closed at once; beyond
@@ -36,7 +38,7 @@ func (p *perAddress) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		addr := addressOf(conn.RemoteAddr().String())
+		addr := view.AddressOf(conn.RemoteAddr().String())
 		if p.enter(addr) {
 			return &counted{Conn: conn, leave: sync.OnceFunc(func() { p.leave(addr) })}, nil
 		}

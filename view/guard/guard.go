@@ -28,9 +28,13 @@ type Config struct {
 	// OpenMetrics lets everybody read /metrics, which otherwise needs the role admin.
 	OpenMetrics bool
 	// Alone says that all callers without a name are one client, as on the loopback interface.
-	Alone  bool
-	Limits Limits
-	// RereadInterval is how often files are looked at (default 2 s).
+	Alone bool
+	// LocalNames says that, where nobody is asked, only requests to this machine's own names are answered: localhost, or an
+	// address of the loopback interface. Else a page from anywhere could have a browser on this machine ask, by a name that it
+	// has made point here (DNS rebinding).
+	LocalNames bool
+	Limits     Limits
+	// RereadInterval is how often files are looked at (default 1 s). What two looks have found the same is taken.
 	RereadInterval time.Duration
 
 	Logger   *slog.Logger // refused calls, and files that were read again; nil: none
@@ -51,7 +55,7 @@ type Guard struct {
 	metrics *metrics
 	audit   *audit
 
-	tls    *files[tls.Config] // nil: no TLS
+	tls    *files[served]     // nil: no TLS
 	people *files[principals] // nil: no file
 	issuer *issuer            // nil: none
 
@@ -59,6 +63,7 @@ type Guard struct {
 	addresses *clients[netip.Addr]
 	requests  places
 	streams   places
+	checks    atomic.Int64 // tokens that wait for the issuer
 
 	metricsOpen Route // /metrics, where everybody may read it
 }
@@ -69,7 +74,7 @@ func New(cfg Config) (*Guard, error) {
 		return nil, fmt.Errorf("guard: %w", err)
 	}
 	if cfg.RereadInterval == 0 {
-		cfg.RereadInterval = 2 * time.Second
+		cfg.RereadInterval = time.Second
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -106,7 +111,7 @@ func (c *Config) validate() error {
 
 func (g *Guard) open() error {
 	if g.cfg.TLS.Cert != "" {
-		g.tls = &files[tls.Config]{what: fileTLS, paths: g.cfg.TLS.paths(), parse: parseTLS}
+		g.tls = &files[served]{what: fileTLS, paths: g.cfg.TLS.paths(), parse: parseTLS, taken: (*served).drop}
 		if _, err := g.tls.reload(); err != nil {
 			return err
 		}
@@ -140,7 +145,7 @@ func (g *Guard) TLS() *tls.Config {
 	}
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return g.tls.current.Load(), nil },
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return g.tls.current.Load().tls, nil },
 	}
 }
 
@@ -216,7 +221,7 @@ func (g *Guard) certificateExpires() float64 {
 	if g.tls == nil {
 		return 0
 	}
-	return float64(g.tls.current.Load().Certificates[0].Leaf.NotAfter.Unix())
+	return float64(g.tls.current.Load().tls.Certificates[0].Leaf.NotAfter.Unix())
 }
 
 // places are what a bounded number of calls can hold at once.

@@ -152,7 +152,7 @@ func people(t testing.TB, more ...string) (path string, tokens map[string]string
 		tokens[role.String()] = token
 		text += line + " # its role is its name\n"
 	}
-	write(t, path, text+strings.Join(more, "\n"))
+	write(t, path, text+strings.Join(append(more, ""), "\n"))
 	return path, tokens
 }
 
@@ -216,6 +216,39 @@ func (u *under) try(c *http.Client, method, path, body string, headers ...string
 func (u *under) get(path string, headers ...string) answer {
 	u.t.Helper()
 	return u.ask(plainClient(u.t), http.MethodGet, path, "", headers...)
+}
+
+// watch opens a stream, and tells when it has ended.
+func (u *under) watch(c *http.Client, headers ...string) (ended <-chan struct{}) {
+	u.t.Helper()
+	req, err := http.NewRequestWithContext(u.t.Context(), http.MethodGet, u.url+"/v1/watch", nil)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := c.Do(req)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		u.t.Fatalf("watch: %v %v", resp, err)
+	}
+	end := make(chan struct{})
+	go func() {
+		defer close(end)
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+	}()
+	return end
+}
+
+// mustEnd waits for the end of a stream.
+func mustEnd(t testing.TB, whose string, ended <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Errorf("the stream of the one whose %s goes on", whose)
+	}
 }
 
 func bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }

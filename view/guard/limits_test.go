@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemark/tidemark/proto/tidemark/v1/tidemarkv1connect"
 )
 
 // gate is a handler whose requests wait until they are let go; it tells how many wait.
@@ -99,6 +101,32 @@ func TestLimits_BodiesAndURLsAreBounded(t *testing.T) {
 	}
 	if a := usual.get(long); a.status != 200 {
 		t.Errorf("control: the same URL under the usual limit: got %d %s", a.status, a.body)
+	}
+}
+
+// The body of a stream's request is bounded too, whether its sender has a name or not, and whether its size is declared or not.
+func TestLimits_BodiesOfWatchersAreBounded(t *testing.T) {
+	t.Parallel()
+	const most = 1000
+	path, tokens := people(t)
+	limits := Limits{BodyBytesMax: most}
+	for name, cfg := range map[string]Config{"nobody is asked": {Limits: limits}, "by a principal": {Principals: path, Limits: limits}} {
+		u := mustGuard(t, cfg)
+		for _, size := range []int{most, 10 * most} {
+			var read int
+			var fault error
+			next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				var b []byte
+				b, fault = io.ReadAll(r.Body)
+				read = len(b)
+			})
+			r := httptest.NewRequest("POST", tidemarkv1connect.ViewWatchProcedure, io.MultiReader(strings.NewReader(strings.Repeat("x", size))))
+			r.Header.Set("Authorization", "Bearer "+tokens["watch"])
+			u.Handler(next).ServeHTTP(httptest.NewRecorder(), r)
+			if read != most || (fault != nil) != (size > most) {
+				t.Errorf("%s: of a body of %d bytes %d were read, and then %v; want %d", name, size, read, fault, most)
+			}
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ type metrics struct {
 	seconds   []prometheus.Observer          // of routes that have an end
 	refused   [reasonsMax]prometheus.Counter
 	leftOut   prometheus.Counter
+	faults    prometheus.Counter
 	reloads   map[string]*[2]prometheus.Counter // failed, ok
 	inFlight  prometheus.Gauge
 	streaming prometheus.Gauge
@@ -50,6 +51,7 @@ func newMetrics() *metrics {
 	m := &metrics{
 		requests: make([][codesMax]prometheus.Counter, len(routes)), seconds: make([]prometheus.Observer, len(routes)), reloads: map[string]*[2]prometheus.Counter{},
 		leftOut:  prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tidemark", Subsystem: "guard", Name: "audit_left_out_total", Help: "Refused requests without a line of their own in the log."}),
+		faults:   prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tidemark", Subsystem: "guard", Name: "server_faults_total", Help: "What went wrong in the HTTP server: panics, connections that could not be accepted."}),
 		inFlight: gauge("requests_in_flight", "Requests under way, streams apart."), streaming: gauge("streams_in_flight", "Streams under way."),
 	}
 	for i := range routes {
@@ -66,7 +68,7 @@ func newMetrics() *metrics {
 	for _, file := range []string{fileTLS, filePrincipals} {
 		m.reloads[file] = &[2]prometheus.Counter{reloads.WithLabelValues(file, "failed"), reloads.WithLabelValues(file, "ok")}
 	}
-	m.all = []prometheus.Collector{requests, refused, reloads, seconds, m.leftOut, m.inFlight, m.streaming}
+	m.all = []prometheus.Collector{requests, refused, reloads, seconds, m.leftOut, m.faults, m.inFlight, m.streaming}
 	return m
 }
 

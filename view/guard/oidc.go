@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -64,6 +65,7 @@ var errIssuer = errors.New("the issuer of tokens does not answer")
 type issuer struct {
 	cfg      OIDC
 	to       http.RoundTripper
+	timeout  time.Duration                        // of what it is asked
 	verifier atomic.Pointer[oidc.IDTokenVerifier] // nil until the issuer was found
 	weak     bool                                 // the issuer is asked without a bound: the control of a test
 
@@ -80,38 +82,46 @@ func newIssuer(cfg OIDC) *issuer {
 	if cfg.RolesClaim == "" {
 		cfg.RolesClaim = rolesClaimUsual
 	}
-	return &issuer{cfg: cfg, to: http.DefaultTransport.(*http.Transport).Clone(), verified: map[[sha256.Size]byte]verified{}}
+	return &issuer{cfg: cfg, timeout: issuerTimeout, to: http.DefaultTransport.(*http.Transport).Clone(), verified: map[[sha256.Size]byte]verified{}}
 }
 
 // asking bounds what the issuer is asked, and what it may answer.
 type asking struct {
-	most *rate.Limiter // nil: it is our own doing
-	to   http.RoundTripper
+	most   *rate.Limiter // nil: it is our own doing
+	within time.Duration
+	to     http.RoundTripper
 }
 
-// RoundTrip implements http.RoundTripper.
+// RoundTrip implements http.RoundTripper. It reads the answer whole, and keeps the time itself: else net/http and go-oidc v3.21.0
+// (jwks.go:317) would hide that what went wrong is the issuer's doing, and a right token would be called wrong.
 func (a *asking) RoundTrip(r *http.Request) (*http.Response, error) {
 	if a.most != nil && !a.most.Allow() {
 		return nil, fmt.Errorf("%w: it was asked too often", errIssuer)
 	}
-	resp, err := a.to.RoundTrip(r)
+	ctx, cancel := context.WithTimeout(r.Context(), a.within)
+	defer cancel()
+	resp, err := a.to.RoundTrip(r.WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errIssuer, err)
 	}
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
 		return nil, fmt.Errorf("%w: %s answers %s", errIssuer, r.URL.Redacted(), resp.Status)
 	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(resp.Body, issuerBytesMax), resp.Body}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, issuerBytesMax+1))
+	if err == nil && len(body) > issuerBytesMax {
+		err = fmt.Errorf("%s answers more than %d bytes", r.URL.Redacted(), issuerBytesMax)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errIssuer, err)
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil
 }
 
 // withClient is the context with a client that asks the issuer. The keys are asked for because of what strangers send.
 func (i *issuer) withClient(ctx context.Context, most *rate.Limiter) context.Context {
-	return oidc.ClientContext(ctx, &http.Client{Transport: &asking{most, i.to}, Timeout: issuerTimeout})
+	return oidc.ClientContext(ctx, &http.Client{Transport: &asking{most, i.timeout, i.to}})
 }
 
 // discover finds the issuer's keys. It is tried until it succeeds.
@@ -196,10 +206,10 @@ func (i *issuer) verify(ctx context.Context, token string, sum *[sha256.Size]byt
 func (i *issuer) remember(sum *[sha256.Size]byte, p *Principal, now time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if len(i.verified) >= verifiedMost {
-		for key, v := range i.verified {
-			if !now.Before(v.until) || len(i.verified) >= verifiedMost {
-				delete(i.verified, key)
+	if len(i.verified) >= verifiedMost { // any part of them: who is forgotten is verified again
+		for key := range i.verified {
+			if delete(i.verified, key); len(i.verified) <= verifiedMost-verifiedMost/8 {
+				break
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -24,6 +25,8 @@ type idp struct {
 	server *httptest.Server
 	asked  atomic.Int64 // for its keys
 	down   atomic.Bool
+	slow   chan struct{} // if not nil, the keys are answered once it is closed
+	begins bool          // before that, the answer begins
 
 	mu   sync.Mutex // guards keys
 	keys map[string]*ecdsa.PrivateKey
@@ -41,8 +44,18 @@ func mustIDP(t testing.TB) *idp {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q,"id_token_signing_alg_values_supported":["ES256","HS256","none"]}`, i.server.URL, i.server.URL+"/keys")
 	})
-	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/keys", func(w http.ResponseWriter, r *http.Request) {
 		i.asked.Add(1)
+		if i.begins {
+			fmt.Fprint(w, `{"keys":[`)
+			w.(http.Flusher).Flush()
+		}
+		if i.slow != nil {
+			select {
+			case <-i.slow:
+			case <-r.Context().Done():
+			}
+		}
 		if i.down.Load() {
 			w.WriteHeader(http.StatusBadGateway)
 			return
@@ -191,6 +204,47 @@ func TestOIDC_OnlyTokensOfTheIssuerForUsAreTaken(t *testing.T) {
 	}
 }
 
+// A right token is not called wrong because its issuer is slow, neither before its answer begins nor in the middle of it. The
+// control is the same token with an issuer that answers.
+func TestOIDC_ARightTokenIsNotWrongWhileTheIssuerIsSlow(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		slow, begins bool
+		status       int
+	}{"no answer": {true, false, 503}, "half an answer": {true, true, 503}, "it answers": {false, false, 200}} {
+		i := mustIDP(t)
+		if i.begins = c.begins; c.slow {
+			i.slow = make(chan struct{})
+			defer close(i.slow)
+		}
+		u := mustGuard(t, i.config()).found()
+		u.issuer.timeout = 200 * time.Millisecond
+		u.issuer.verifier.Store(nil) // so that it is found again, with that time
+		u.found()
+		w := u.call("10.0.0.1:1", "/v1/ids/a", bearer(i.token("k1", nil))...)
+		if w.Code != c.status || (c.status == 503) != (w.Header().Get("Retry-After") != "") {
+			t.Errorf("%s: got %d %s %v, want %d", name, w.Code, w.Body, w.Header(), c.status)
+		}
+	}
+}
+
+// What is remembered of tokens is bounded, and a token that was forgotten is as good as before.
+func TestOIDC_WhatIsRememberedIsBounded(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(OIDC{})
+	now := time.Now()
+	p := &Principal{Expires: now.Add(time.Hour)}
+	for n := range 2 * verifiedMost {
+		sum := sha256.Sum256(fmt.Append(nil, n))
+		if i.remember(&sum, p, now); len(i.verified) > verifiedMost || i.remembered(&sum, now) != p {
+			t.Fatalf("after %d tokens %d are remembered, the newest of them: %v", n+1, len(i.verified), i.remembered(&sum, now))
+		}
+	}
+	if len(i.verified) < verifiedMost/2 {
+		t.Errorf("only %d tokens are remembered, of %d that may be", len(i.verified), verifiedMost)
+	}
+}
+
 // Who was verified is remembered, but not beyond the token's end.
 func TestOIDC_WhatIsRememberedExpires(t *testing.T) {
 	t.Parallel()
@@ -242,6 +296,71 @@ func TestOIDC_AFloodOfStrangeTokensIsNoFloodOfTheIssuer(t *testing.T) {
 	}
 	if n := asked(false); n < flood/2 { // go-oidc lets some that come together share a question
 		t.Errorf("control: the issuer was asked %d times for %d strange tokens without the bound, so the test shows nothing", n, flood)
+	}
+}
+
+// Very many right tokens from one address, as behind a NAT, are no wrong ones. The control is the same number of wrong ones.
+func TestOIDC_RightTokensDoNotCountAsWrongOnes(t *testing.T) {
+	t.Parallel()
+	const users = 200
+	i := mustIDP(t)
+	cfg := i.config()
+	cfg.Limits = Limits{ClientFailures: 1}
+	for wrong, status := range map[bool]int{false: http.StatusOK, true: http.StatusTooManyRequests} {
+		u := mustGuard(t, cfg).found()
+		last := 0
+		for n := range users {
+			claims := map[string]any{"sub": fmt.Sprint("user", n)}
+			if wrong {
+				claims["aud"] = "others"
+			}
+			last = u.call("10.0.0.1:1", "/v1/ids/a", bearer(i.token("k1", claims))...).Code
+			if !wrong && last != status {
+				t.Fatalf("right token %d: got %d, want %d", n, last, status)
+			}
+		}
+		if last != status {
+			t.Errorf("control: the last of %d wrong tokens: got %d, want %d", users, last, status)
+		}
+	}
+}
+
+// While the issuer is slow, tokens wait for it, which keeps out nobody whose token needs no issuer, and takes no place of
+// requests. The control are those waiting: as many as there are places, or they would all be refused at once.
+func TestOIDC_StrangersTakeNoPlaceWhileTheIssuerIsSlow(t *testing.T) {
+	t.Parallel()
+	const places = 4
+	i := mustIDP(t)
+	i.slow = make(chan struct{})
+	release := sync.OnceFunc(func() { close(i.slow) })
+	defer release()
+	path, tokens := people(t)
+	cfg := i.config()
+	cfg.Principals, cfg.Limits.RequestsMax = path, places
+	u := mustGuard(t, cfg).found()
+	var waiting sync.WaitGroup
+	stranger := func(from string) int {
+		return u.call(from, "/v1/ids/a", bearer(i.token("k1", map[string]any{"sub": from, "roles": nil}))...).Code
+	}
+	for range clientChecksMax {
+		waiting.Go(func() { stranger("10.0.0.1:1") })
+	}
+	until(t, "tokens wait for the issuer", func() bool { return u.checks.Load() == clientChecksMax })
+	if w := u.call("10.0.0.1:1", "/v1/ids/a", bearer(tokens["read"])...); w.Code != http.StatusOK || u.checks.Load() < places {
+		t.Errorf("a token of the file, while %d others wait: got %d %s", u.checks.Load(), w.Code, w.Body)
+	}
+	u.refusedAs(u.call("10.0.0.1:1", "/v1/ids/a", bearer(i.token("k1", nil))...), "checks_max")
+	for n := range checksMax/clientChecksMax - 1 {
+		for range clientChecksMax {
+			waiting.Go(func() { stranger(fmt.Sprintf("10.0.1.%d:1", n)) })
+		}
+	}
+	until(t, "as many wait as may", func() bool { return u.checks.Load() == checksMax })
+	u.refusedAs(u.call("10.0.0.2:1", "/v1/ids/a", bearer(i.token("k1", nil))...), "checks_max")
+	release()
+	waiting.Wait()
+	if w := u.call("10.0.0.2:1", "/v1/ids/a", bearer(i.token("k1", nil))...); w.Code != http.StatusOK || u.checks.Load() != 0 {
+		t.Errorf("after the issuer has answered: got %d %s, and %d checks are under way", w.Code, w.Body, u.checks.Load())
 	}
 }
 

@@ -73,4 +73,6 @@ type Principal struct {
 	// revoked ends when the principal is no longer in the file; nil for those that no file names.
 	revoked context.Context
 	revoke  context.CancelFunc
+	// trusted ends when the authority of the principal's certificate is no longer trusted; nil where a token was shown.
+	trusted context.Context
 }

@@ -18,12 +18,14 @@ const (
 	noIssuer
 	noRole
 	noRoute
+	otherHost
 	tooLarge
 	urlTooLong
 	tooFast
 	tooManyRequests
 	tooManyOfClient
 	tooManyStreams
+	tooManyChecks
 	badHandshake // of TLS
 	byView       // beyond a limit that the view itself keeps
 	reasonsMax
@@ -31,8 +33,8 @@ const (
 
 var reasonNames = [reasonsMax]string{
 	noCredential: "no_credential", badToken: "bad_token", badCertificate: "bad_certificate", tooManyFailures: "too_many_failures",
-	expiredCredential: "expired", noIssuer: "no_issuer", noRole: "no_role", noRoute: "no_route", tooLarge: "too_large", urlTooLong: "url_too_long",
-	tooFast: "client_rate", tooManyRequests: "requests_max", tooManyOfClient: "client_requests_max", tooManyStreams: "streams_max", badHandshake: "tls_handshake", byView: "view_limit",
+	expiredCredential: "expired", noIssuer: "no_issuer", noRole: "no_role", noRoute: "no_route", otherHost: "other_host", tooLarge: "too_large", urlTooLong: "url_too_long",
+	tooFast: "client_rate", tooManyRequests: "requests_max", tooManyOfClient: "client_requests_max", tooManyStreams: "streams_max", tooManyChecks: "checks_max", badHandshake: "tls_handshake", byView: "view_limit",
 }
 
 func (r reason) String() string { return reasonNames[r] }

@@ -9,7 +9,7 @@ import (
 )
 
 // files are read again when their bytes change, and then replace what was made of them. Content that cannot be used leaves
-// everything as it is.
+// everything as it is, and so does content that two looks have not found the same: somebody may be writing it.
 type files[T any] struct {
 	what  string // as logs and metrics name it
 	paths []string
@@ -17,8 +17,9 @@ type files[T any] struct {
 	taken func(before, after *T) // may be nil
 
 	current atomic.Pointer[T]
-	stale   atomic.Bool // there is newer content that cannot be used
-	seen    [sha256.Size]byte
+	stale   atomic.Bool       // there is newer content that cannot be used
+	seen    [sha256.Size]byte // what is in use
+	looked  [sha256.Size]byte // what the last look found
 	failure string
 }
 
@@ -28,11 +29,18 @@ func (f *files[T]) reload() (changed bool, err error) {
 	contents, err := f.read()
 	if err == nil {
 		sum := sha256.Sum256(bytes.Join(contents, []byte{0}))
-		if sum == f.seen {
+		before := f.current.Load()
+		settled := before == nil || sum == f.looked // at the start nobody has anything that half a file could take away
+		f.looked = sum
+		switch {
+		case before != nil && sum == f.seen:
+			f.failure = ""
+			f.stale.Store(false)
+			return false, nil
+		case !settled:
 			return false, nil
 		}
 		var next *T
-		before := f.current.Load()
 		if next, err = f.parse(contents, before); err == nil {
 			f.seen, f.failure = sum, ""
 			f.current.Store(next)

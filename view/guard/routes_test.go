@@ -220,3 +220,32 @@ func h2c(t testing.TB) *http.Client {
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
+
+// A page from anywhere can make its own name point to this machine, so that a browser here takes the view for the page's own
+// server. It cannot make it localhost. The controls are a guard that was not told to look, and one that asks who somebody is.
+func TestRoutes_OtherNamesOfThisMachineAreRefusedWhereNobodyIsAsked(t *testing.T) {
+	t.Parallel()
+	path, tokens := people(t)
+	guards := map[string]*under{
+		"on loopback": mustGuard(t, Config{Alone: true, LocalNames: true}), "any name": mustGuard(t, Config{Alone: true}),
+		"asking": mustGuard(t, Config{Alone: true, LocalNames: true, Principals: path}),
+	}
+	for host, local := range map[string]bool{
+		"127.0.0.1:8080": true, "127.0.0.1": true, "127.9.9.9:1": true, "localhost:8080": true, "LOCALHOST": true, "[::1]:8080": true, "[::1]": true, "": true,
+		"rebound.example.com:8080": false, "rebound.example.com": false, "localhost.example.com": false, "127.0.0.1.example.com:8080": false,
+		"10.0.0.1:8080": false, "[2001:db8::1]:8080": false, "0.0.0.0:8080": false, "localhost:80:80": false, "\x1b": false,
+	} {
+		for name, u := range guards {
+			for _, path := range []string{"/v1/ids/a", "/v1/events", "/metrics", "/", "/healthz"} {
+				r := httptest.NewRequest("GET", path, nil)
+				r.Host = host
+				r.Header.Set("Authorization", "Bearer "+tokens["admin"])
+				w := httptest.NewRecorder()
+				u.Handler(who()).ServeHTTP(w, r)
+				if want := local || name != "on loopback"; (w.Code == http.StatusOK) != want || !want && w.Code != http.StatusForbidden {
+					t.Errorf("%s, %s of the host %q: got %d %s, want it answered: %v", name, path, host, w.Code, w.Body, want)
+				}
+			}
+		}
+	}
+}

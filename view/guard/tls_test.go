@@ -213,3 +213,37 @@ func TestTLS_ACertificateThatExpiresMeanwhileIsRefused(t *testing.T) {
 	}
 	until(t, "it is refused", func() bool { return u.ask(client, "GET", "/v1/ids/a", "").status == 401 })
 }
+
+// A stream, and the connection by which it was opened, are worth no more than the certificate: both end with it, and with the
+// trust in its authority. The control is a stream by a certificate that lasts, of an authority that stays.
+func TestTLS_StreamsEndWithTheCertificate(t *testing.T) {
+	t.Parallel()
+	a, stays, goes := newAuthority(t), newAuthority(t), newAuthority(t)
+	files := a.files()
+	files.ClientCA = filepath.Join(t.TempDir(), "clients.pem")
+	write(t, files.ClientCA, certPEM(stays.cert)+certPEM(goes.cert))
+	path, _ := people(t, "bob read,watch cert:CN=bob 2099-01-01T00:00:00Z")
+	u := mustServe(t, Config{TLS: files, Principals: path}, who())
+	open := func(by *authority, until time.Time) (*http.Client, <-chan struct{}) {
+		cert := by.client(x509.Certificate{Subject: pkix.Name{CommonName: "bob"}, NotAfter: until})
+		transport := &http.Transport{TLSClientConfig: a.trusts(cert), ForceAttemptHTTP2: true}
+		t.Cleanup(transport.CloseIdleConnections)
+		client := &http.Client{Transport: transport}
+		return client, u.watch(client)
+	}
+	later := time.Now().Add(time.Hour)
+	_, lasts := open(stays, later)
+	_, expires := open(stays, time.Now().Add(3*time.Second))
+	distrusted, ends := open(goes, later)
+	mustEnd(t, "certificate has expired", expires)
+	write(t, files.ClientCA, certPEM(stays.cert))
+	mustEnd(t, "authority is gone", ends)
+	if got := u.ask(distrusted, "GET", "/v1/ids/a", ""); got.status != 401 { // by the connection that was open
+		t.Errorf("a request by a certificate whose authority is gone: got %d %s", got.status, got.body)
+	}
+	select {
+	case <-lasts:
+		t.Error("control: a stream has ended whose certificate still holds")
+	default:
+	}
+}
