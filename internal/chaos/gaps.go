@@ -168,7 +168,7 @@ func (r *run) settled(ctx context.Context) error {
 			all = all && (len(r.marks) == 0 || at.After(r.marks[len(r.marks)-1].at))
 		}
 		r.mu.Unlock()
-		if all && r.joined(ctx) {
+		if all && (r.cfg.Subject == Stock || r.joined(ctx)) { // a process of stock Goka may stay out of the group for good
 			return nil
 		}
 		if err := pause(ctx, pollEvery); err != nil {
