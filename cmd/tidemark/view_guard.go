@@ -37,7 +37,7 @@ type guardFlags struct {
 	HeaderBytesMax    int     `group:"limits" placeholder:"65536" help:"Bytes of a request's header."`
 	URLBytesMax       int     `name:"url-bytes-max" group:"limits" placeholder:"16384" help:"Bytes of a URL."`
 	BodyBytesMax      int64   `group:"limits" placeholder:"2097152" help:"Bytes of a request's body."`
-	RequestsMax       int     `group:"limits" placeholder:"512" help:"Requests under way at once, watchers apart."`
+	RequestsMax       int     `group:"limits" placeholder:"512" help:"Requests under way at once, those that read and those that write each; watchers apart."`
 	ClientRequestsMax int     `group:"limits" placeholder:"256" help:"The same of one client: who has a name, else an address."`
 	ClientRate        float64 `group:"limits" placeholder:"10000" help:"Requests a second of one client. On loopback, with nobody asked who they are, there is no limit by default."`
 	ClientBurst       int     `group:"limits" placeholder:"N" help:"Requests of one client at once; by default those of a second."`

@@ -62,6 +62,7 @@ type Guard struct {
 	names     *clients[string]
 	addresses *clients[netip.Addr]
 	requests  places
+	events    places // requests that write: readers who wait keep out no writers, nor writers readers
 	streams   places
 	checks    atomic.Int64 // tokens that wait for the issuer
 
@@ -87,6 +88,7 @@ func New(cfg Config) (*Guard, error) {
 	g.metricsOpen.Needs = Open
 	g.names, g.addresses = newClients[string](l), newClients[netip.Addr](l)
 	g.requests = places{most: int64(l.RequestsMax), gauge: g.metrics.inFlight}
+	g.events = places{most: int64(l.RequestsMax), gauge: g.metrics.inFlight}
 	g.streams = places{most: int64(l.StreamsMax), gauge: g.metrics.streaming}
 	if err := g.open(); err != nil {
 		return nil, fmt.Errorf("guard: %w", err)
@@ -246,8 +248,11 @@ func (p *places) leave() {
 }
 
 func (g *Guard) places(r *Route) *places {
-	if r.Stream {
+	switch {
+	case r.Stream:
 		return &g.streams
+	case r.Needs == Produce:
+		return &g.events
 	}
 	return &g.requests
 }

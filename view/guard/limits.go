@@ -12,7 +12,7 @@ type Limits struct {
 	BodyBytesMax int64 // of a request (default and most: 2 MiB)
 	URLBytesMax  int   // of a request (default 16 KiB)
 
-	RequestsMax       int // under way at once, streams apart (default 512)
+	RequestsMax       int // under way at once, of those that read and of those that write, streams apart (default 512)
 	ClientRequestsMax int // of one client (default 256; where callers are not told apart, RequestsMax)
 	StreamsMax        int // under way at once (default 20,000)
 

@@ -153,6 +153,9 @@ func TestLimits_RequestsUnderWayAreBounded(t *testing.T) {
 		open(tokens["admin"], "/v1/ids/a")
 	}
 	u.refusedAs(u.call("10.0.0.2:1", "/v1/ids/a", bearer(tokens["admin"])...), "requests_max")
+	if w := u.call("10.0.0.2:1", "/v1/events", bearer(tokens["produce"])...); w.Code != http.StatusOK {
+		t.Errorf("a producer, with all places of readers taken: got %d %s", w.Code, w.Body)
+	}
 	for range streams {
 		open(tokens["watch"], "/v1/watch")
 	}
