@@ -28,7 +28,7 @@ func (k *Cache) run(ctx context.Context, failed chan<- error) {
 		why := err.Error()
 		k.why.Store(&why)
 		var failure *Error
-		if errors.As(err, &failure) && (failure.kind == ErrInvalid || failure.kind == ErrDenied) {
+		if errors.As(err, &failure) && failure.lasting() {
 			select {
 			case failed <- err: // whoever waits for the first load hears it
 			default:

@@ -63,7 +63,7 @@ func From(place string) Option { return func(o *options) { o.from = place } }
 //
 // It goes on by itself when the view ends, is slow or falls silent, in another view where there is one, from where it was.
 // Where that place is gone it tells a Reset, and begins anew. It ends with the context, or with an error that asking
-// again does not mend (ErrInvalid, ErrDenied): that is the last thing it gives.
+// again does not mend (ErrInvalid; ErrDenied by a view): that is the last thing it gives.
 func (c *Client) Watch(ctx context.Context, what Filter, opts ...Option) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		o := chosen(opts)
@@ -117,7 +117,7 @@ func (w *watching) run(ctx context.Context, take func(*Event) bool) error {
 			continue
 		}
 		failure := failureOf(ctx, v, err)
-		if failure.kind == ErrInvalid || failure.kind == ErrDenied || ctx.Err() != nil {
+		if failure.lasting() || ctx.Err() != nil {
 			return failure
 		}
 		v.note(failure)
