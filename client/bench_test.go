@@ -115,7 +115,7 @@ func BenchmarkCacheGet(b *testing.B) {
 	k := &Cache{cfg: cacheConfig{entriesMax: n, bytesMax: 1 << 30, staleAfter: time.Hour}}
 	held := newContents(&k.cfg, page)
 	held.add(page)
-	held.connected.Store(true)
+	held.view.Store(&endpoint{})
 	k.held.Store(held)
 	for _, sides := range []int{1, 16} {
 		b.Run(fmt.Sprint("hit/", sides), func(b *testing.B) {

@@ -14,6 +14,7 @@ type cacheConfig struct {
 	entriesMax int
 	bytesMax   int64
 	staleAfter time.Duration
+	askEvery   time.Duration
 	offline    bool // do not ask the network
 	weak       weakCache
 }
@@ -22,6 +23,7 @@ type cacheConfig struct {
 type weakCache struct {
 	resetless bool // a reset is passed over
 	floorless bool // a version is taken whatever the load has seen
+	trusting  bool // a heartbeat is as fresh as it says, however long it was under way
 }
 
 // CacheOption is one of a cache.
@@ -34,8 +36,13 @@ func MaxEntries(n int) CacheOption { return func(c *cacheConfig) { c.entriesMax 
 // MaxBytes bounds the memory that a cache's states take, about (default 1 GiB); as MaxEntries.
 func MaxBytes(n int64) CacheOption { return func(c *cacheConfig) { c.bytesMax = n } }
 
-// StaleAfter is the age past which a cache no longer answers from memory (default 35 s: two heartbeats of a view, and some).
+// StaleAfter is the age past which a cache no longer answers from memory (default 35 s: AskEvery, a view's heartbeat, and some).
 func StaleAfter(d time.Duration) CacheOption { return func(c *cacheConfig) { c.staleAfter = d } }
+
+// AskEvery is how often a cache asks its view how old what it holds is (default 10 s), which is one small read each time.
+func AskEvery(d time.Duration) CacheOption {
+	return func(c *cacheConfig) { c.askEvery = max(d, time.Millisecond) }
+}
 
 // MemoryOnly has a cache refuse what it cannot answer from memory, with ErrNotReady, ErrTooOld or ErrNotHeld, instead of asking the
 // network for it.
@@ -68,7 +75,7 @@ type Cache struct {
 // loaded; the context bounds that alone.
 func (c *Client) Cache(ctx context.Context, what Filter, opts ...CacheOption) (*Cache, error) {
 	k := &Cache{client: c, what: what, answers: make(chan struct{})}
-	k.cfg = cacheConfig{entriesMax: 1_000_000, bytesMax: 1 << 30, staleAfter: 35 * time.Second}
+	k.cfg = cacheConfig{entriesMax: 1_000_000, bytesMax: 1 << 30, staleAfter: 35 * time.Second, askEvery: 10 * time.Second}
 	for _, opt := range opts {
 		opt(&k.cfg)
 	}
@@ -118,7 +125,7 @@ func (k *Cache) Get(ctx context.Context, id string, opts ...Option) (Answer, err
 	}
 	// What is read now is at least as new as what was proven before.
 	age, tableAge := held.ages()
-	if age == NotKnown || age > maxAge || !held.connected.Load() {
+	if age == NotKnown || age > maxAge || held.view.Load() == nil {
 		return k.elsewhere(ctx, id, opts, ErrTooOld)
 	}
 	e := held.find(id)
@@ -189,7 +196,7 @@ func (k *Cache) Stats() CacheStats {
 		return st
 	}
 	st.Age, st.TableAge = held.ages()
-	st.Answers = held.connected.Load() && st.Age != NotKnown && st.Age <= k.cfg.staleAfter
+	st.Answers = held.view.Load() != nil && st.Age != NotKnown && st.Age <= k.cfg.staleAfter
 	st.Entries, st.Bytes, st.Partial = int(held.entries.Load()), held.bytes.Load(), held.partial.Load()
 	st.Hits, st.Passed = held.hits(), held.passed.Load()
 	for p := range held.whole {

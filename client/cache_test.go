@@ -59,7 +59,7 @@ func TestCache_FollowsWhatItsFilterMeans(t *testing.T) {
 	for range s.List(t.Context(), "", Wait(20*time.Second)) { // everything is counted
 	}
 	offline := MemoryOnly()
-	users, all, watched, one := mustCache(t, c, Prefix("user-"), offline), mustCache(t, c, Everything(), offline), mustCache(t, c, Flag("watched"), offline), mustCache(t, c, ID("user-7"), offline)
+	users, all, watched, one := mustCache(t, c, Prefix("user-"), offline, AskEvery(20*time.Millisecond)), mustCache(t, c, Everything(), offline), mustCache(t, c, Flag("watched"), offline), mustCache(t, c, ID("user-7"), offline)
 	for what, test := range map[string]struct {
 		k    *Cache
 		want int
@@ -86,7 +86,7 @@ func TestCache_FollowsWhatItsFilterMeans(t *testing.T) {
 	all.holds(t, "host-7", "187")
 	watched.holds(t, "user-25", "") // it was cleared
 	memoryRefuses(t, users, watched, one)
-	await(t, func() error { // a heartbeat says up to which commit everything is held
+	await(t, func() error { // the view says how old it is, and a heartbeat up to which commit everything is held
 		a, err := users.Get(t.Context(), "user-7", MaxAge(time.Second))
 		if err != nil || a.Partition != Partition("user-7", 3) || a.Position <= 0 || a.Commit == 0 || a.Age > time.Second {
 			return fmt.Errorf("got %+v (%w)", a.Freshness, err)

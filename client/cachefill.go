@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -14,6 +15,10 @@ import (
 // Then the states are read from the same view, whose reads are never behind what it tells; so what was committed before the
 // place is in them. Then the watch goes on from the place, and tells the rest. Versions that the load has seen already
 // come again: each page is of one commit in each partition, so those up to that commit are passed over, and nothing goes back.
+//
+// How old it is by then, the watch cannot tell: what it says may have been under way for any time, in a network that stalls or
+// before a process that was frozen. So the view is asked, beside the watch: its answer says as of which commits it is and how old, and
+// once the watch has told everything up to those, what is held is as old, counted from when it was asked.
 
 // run loads the cache and keeps it right, until the context ends. Whatever breaks that, it begins anew.
 func (k *Cache) run(ctx context.Context, failed chan<- error) {
@@ -23,7 +28,7 @@ func (k *Cache) run(ctx context.Context, failed chan<- error) {
 		why := err.Error()
 		k.why.Store(&why)
 		var failure *Error
-		if errors.As(err, &failure) && (failure.kind == ErrInvalid || failure.kind == ErrDenied) {
+		if errors.As(err, &failure) && failure.lasting() {
 			select {
 			case failed <- err: // whoever waits for the first load hears it
 			default:
@@ -81,6 +86,17 @@ func (k *Cache) load(ctx context.Context, at *endpoint) (*contents, error) {
 
 // loadOne is load of a single ID.
 func (k *Cache) loadOne(ctx context.Context, at *endpoint) (*contents, error) {
+	page, err := k.pageOfOne(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	held := newContents(&k.cfg, page)
+	held.add(page)
+	return held, nil
+}
+
+// pageOfOne is a page of the single ID. Of the other partitions, it is as of nothing.
+func (k *Cache) pageOfOne(ctx context.Context, at *endpoint) (*Page, error) {
 	n, err := k.client.partitionCount(ctx)
 	if err != nil {
 		return nil, err
@@ -97,17 +113,20 @@ func (k *Cache) loadOne(ctx context.Context, at *endpoint) (*contents, error) {
 	if a.State != nil {
 		page.States = []*State{a.State}
 	}
-	held := newContents(&k.cfg, page)
-	held.add(page)
-	return held, nil
+	return page, nil
 }
 
 // follow keeps what is held right, from a place on, until it may no longer be.
 func (k *Cache) follow(ctx context.Context, held *contents, place string) error {
 	var gone error
-	w := &watching{client: k.client, what: k.what, place: place, began: true, link: func(connected bool) {
-		held.connected.Store(connected)
-		if connected {
+	var proving sync.WaitGroup
+	defer proving.Wait()
+	following, cancel := context.WithCancel(ctx)
+	defer cancel()
+	proving.Go(func() { k.prove(following, held) })
+	w := &watching{client: k.client, what: k.what, place: place, began: true, link: func(to *endpoint) {
+		held.view.Store(to)
+		if to != nil {
 			k.first.Do(func() { close(k.answers) })
 		}
 	}}
@@ -126,6 +145,36 @@ func (k *Cache) follow(ctx context.Context, held *contents, place string) error 
 		return gone == nil
 	})
 	return errors.Join(err, gone)
+}
+
+// prove asks the view that is watched, again and again, how old what is held is. It is of the same table as the watch.
+func (k *Cache) prove(ctx context.Context, held *contents) {
+	for pause(ctx, k.cfg.askEvery) {
+		at := held.view.Load()
+		if at == nil {
+			continue
+		}
+		page, err := k.glance(ctx, at)
+		if err != nil {
+			continue // it ages meanwhile
+		}
+		for !held.covers(page) {
+			select {
+			case <-held.grown:
+			case <-ctx.Done():
+				return
+			}
+		}
+		held.provenBy(page)
+	}
+}
+
+// glance asks for as little as can be had as the load has it.
+func (k *Cache) glance(ctx context.Context, at *endpoint) (*Page, error) {
+	if k.what.id != "" {
+		return k.pageOfOne(ctx, at)
+	}
+	return k.client.page(ctx, k.what, &options{on: at.url, limit: 1})
 }
 
 // bears tells whether a state bears a flag; "" is any.

@@ -19,11 +19,12 @@ type contents struct {
 	partial        atomic.Bool // something was left out
 	passed         atomic.Uint64
 
-	connected        atomic.Bool
-	begun            time.Time
-	proven, provenBy atomic.Int64 // counted from begun: when what is held was last known to cover the end of the input, and of the table; never: not known
+	view                atomic.Pointer[endpoint] // to which the watch is connected; nil: to none
+	begun               time.Time
+	proven, provenTable atomic.Int64 // counted from begun: when what is held was last known to cover the end of the input, and of the table; never: not known
 
 	whole  []atomic.Pointer[Freshness] // of each partition, a commit up to which everything is held
+	grown  chan struct{}               // holds one: some of them is a later one
 	coming []Freshness                 // the commit of the last change, of which more may come; the writer's own
 	floors []floor                     // of the load; the writer's own
 }
@@ -60,19 +61,36 @@ type floor struct {
 // newContents begins with the partitions, the commits and the ages of the first page of a load: later pages are as of the same
 // commits or later ones.
 func newContents(cfg *cacheConfig, page *Page) *contents {
-	h := &contents{cfg: cfg, begun: time.Now(), seed: maphash.MakeSeed(), whole: make([]atomic.Pointer[Freshness], len(page.AsOf)), coming: make([]Freshness, len(page.AsOf))}
+	h := &contents{cfg: cfg, begun: time.Now(), seed: maphash.MakeSeed(), grown: make(chan struct{}, 1), whole: make([]atomic.Pointer[Freshness], len(page.AsOf)), coming: make([]Freshness, len(page.AsOf))}
 	for i := range h.shards {
 		h.shards[i].ids = map[string]*entry{}
 	}
 	h.proven.Store(never)
-	h.provenBy.Store(never)
-	age, tableAge := time.Duration(0), time.Duration(0)
+	h.provenTable.Store(never)
 	for p, f := range page.AsOf {
 		h.whole[p].Store(&Freshness{Partition: int32(p), Position: f.Position, Time: f.Time, Commit: f.Commit})
+	}
+	h.provenBy(page)
+	return h
+}
+
+// covers tells whether everything is held that an answer was as of.
+func (h *contents) covers(page *Page) bool {
+	for p, f := range page.AsOf {
+		if len(page.AsOf) != len(h.whole) || h.whole[p].Load().Commit < f.Commit {
+			return false
+		}
+	}
+	return true
+}
+
+// provenBy takes the word of an answer that is covered.
+func (h *contents) provenBy(page *Page) {
+	age, tableAge := time.Duration(0), time.Duration(0)
+	for _, f := range page.AsOf {
 		age, tableAge = older(age, f.Age), older(tableAge, f.TableAge)
 	}
 	h.prove(page.asked, age, tableAge)
-	return h
 }
 
 // prove notes that what is held was known, at a time, to cover the ends of input and table as of ages before that.
@@ -80,7 +98,7 @@ func (h *contents) prove(at time.Time, age, tableAge time.Duration) {
 	for _, f := range []struct {
 		proven *atomic.Int64
 		age    time.Duration
-	}{{&h.proven, age}, {&h.provenBy, tableAge}} {
+	}{{&h.proven, age}, {&h.provenTable, tableAge}} {
 		if f.age != NotKnown { // else what was proven before stands
 			f.proven.Store(max(f.proven.Load(), int64(at.Sub(h.begun)-f.age)))
 		}
@@ -93,7 +111,7 @@ func (h *contents) ages() (age, tableAge time.Duration) {
 	if at := h.proven.Load(); at != never {
 		age = now - time.Duration(at)
 	}
-	if at := h.provenBy.Load(); at != never {
+	if at := h.provenTable.Load(); at != never {
 		tableAge = now - time.Duration(at)
 	}
 	return age, tableAge
@@ -157,18 +175,23 @@ func (h *contents) complete(f *Freshness) {
 	if at := &h.whole[f.Partition]; f.Commit > at.Load().Commit {
 		done := *f
 		at.Store(&done)
+		select {
+		case h.grown <- struct{}{}:
+		default:
+		}
 	}
 }
 
-// alive takes a heartbeat: where it knows an age, everything was told that was committed before it.
+// alive takes a heartbeat, which tells up to which commits everything was told.
 func (h *contents) alive(e *Event) {
-	if e.Age == NotKnown {
-		return
+	for i := range e.Told {
+		if int(e.Told[i].Partition) < len(h.whole) {
+			h.complete(&e.Told[i])
+		}
 	}
-	for p := range h.coming {
-		h.complete(&h.coming[p])
+	if h.cfg.weak.trusting {
+		h.prove(time.Now(), e.Age, e.TableAge)
 	}
-	h.prove(time.Now(), e.Age, e.TableAge)
 }
 
 // add takes in a page of the load.

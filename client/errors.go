@@ -32,7 +32,8 @@ var (
 	ErrRateLimited = errors.New("rate limited")
 	// ErrInvalid says that the request is wrong, and asking again will not help.
 	ErrInvalid = errors.New("invalid")
-	// ErrDenied says that the view does not know who asks, or that they may not.
+	// ErrDenied says that the view does not know who asks, or that they may not; or that Config.Token gave no token, and nothing
+	// was asked.
 	ErrDenied = errors.New("denied")
 	// ErrUnreachable says that no answer came.
 	ErrUnreachable = errors.New("unreachable")
@@ -79,6 +80,12 @@ func (e *Error) Unwrap() []error {
 		return []error{e.kind}
 	}
 	return []error{e.kind, e.cause}
+}
+
+// lasting tells whether asking again will not mend it. That there is no token for once says nothing of the next time.
+func (e *Error) lasting() bool {
+	var none *noToken
+	return e.kind == ErrInvalid || e.kind == ErrDenied && !errors.As(e.cause, &none)
 }
 
 // failureOf reads what a request to a view came back with.

@@ -24,6 +24,7 @@ type fake struct {
 	asked   atomic.Int64
 	get     func(*pb.GetRequest) (*pb.GetResponse, error)
 	batch   func(*pb.BatchGetRequest) (*pb.BatchGetResponse, error)
+	list    func(*pb.ListRequest) (*pb.ListResponse, error)
 	watch   func(context.Context, *pb.WatchRequest, *connect.ServerStream[pb.WatchResponse]) error
 	produce func(*pb.ProduceRequest) (*pb.ProduceResponse, error)
 	status  *pb.StatusResponse
@@ -39,6 +40,10 @@ func (f *fake) Get(_ context.Context, req *pb.GetRequest) (*pb.GetResponse, erro
 
 func (f *fake) BatchGet(_ context.Context, req *pb.BatchGetRequest) (*pb.BatchGetResponse, error) {
 	return f.batch(req)
+}
+
+func (f *fake) List(_ context.Context, req *pb.ListRequest) (*pb.ListResponse, error) {
+	return f.list(req)
 }
 
 func (f *fake) Watch(ctx context.Context, req *pb.WatchRequest, out *connect.ServerStream[pb.WatchResponse]) error {

@@ -41,7 +41,7 @@ type Answer struct {
 	State *State
 	Freshness
 	// Cached tells that it comes from a cache's memory. The state is then as of the commit that is named or a later one, and
-	// Age counts from when the view's word came in.
+	// Age counts from when a view was last asked.
 	Cached bool
 }
 
@@ -153,11 +153,8 @@ func (c *Client) get(ctx context.Context, id string, o *options) (a Answer, aske
 		return a, asked, err
 	}
 	a.State = res.State
-	if p := res.AsOf; p != nil {
-		a.Partition, a.Position, a.Commit = p.Partition, p.Position, p.Commit
-		if p.Time != nil {
-			a.Time = p.Time.AsTime()
-		}
+	if res.AsOf != nil {
+		a.Freshness = asOfCommit(res.AsOf)
 	}
 	a.Age, a.TableAge = ageOf(res.Age), ageOf(res.TableAge)
 	return a, asked, nil

@@ -46,8 +46,11 @@ type Event struct {
 	State *State
 	AsOf  Freshness
 
-	// Of Began and Alive: how long ago what was told is known to have covered the end of the input, and of the table.
+	// Of Began and Alive: how long ago what was told was known to have covered the end of the input, and of the table, when the
+	// view said so. For how long that was under way nobody knows.
 	Age, TableAge time.Duration
+	// Told has, of each partition watched, the commit up to which everything was told; nil where Age is not known.
+	Told []Freshness
 
 	Reason string // of Reset
 }
@@ -60,7 +63,7 @@ func From(place string) Option { return func(o *options) { o.from = place } }
 //
 // It goes on by itself when the view ends, is slow or falls silent, in another view where there is one, from where it was.
 // Where that place is gone it tells a Reset, and begins anew. It ends with the context, or with an error that asking
-// again does not mend (ErrInvalid, ErrDenied): that is the last thing it gives.
+// again does not mend (ErrInvalid; ErrDenied by a view): that is the last thing it gives.
 func (c *Client) Watch(ctx context.Context, what Filter, opts ...Option) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		o := chosen(opts)
@@ -83,8 +86,8 @@ type watching struct {
 	on     *endpoint // nil: any
 	place  string    // of the last event; "": what is committed from now on
 	began  bool      // Began was told
-	// link is told when the watch is connected and when it no longer is; nil: nobody.
-	link func(connected bool)
+	// link is told to which view the watch is connected, and nil when it no longer is; nil: nobody.
+	link func(to *endpoint)
 	// linked tells that it is connected: something has come.
 	linked bool
 }
@@ -104,7 +107,7 @@ func (w *watching) run(ctx context.Context, take func(*Event) bool) error {
 		if w.linked {
 			w.linked, tried, failures = false, nil, 0
 			if w.link != nil {
-				w.link(false)
+				w.link(nil)
 			}
 		}
 		if errors.Is(err, errTaken) {
@@ -114,7 +117,7 @@ func (w *watching) run(ctx context.Context, take func(*Event) bool) error {
 			continue
 		}
 		failure := failureOf(ctx, v, err)
-		if failure.kind == ErrInvalid || failure.kind == ErrDenied || ctx.Err() != nil {
+		if failure.lasting() || ctx.Err() != nil {
 			return failure
 		}
 		v.note(failure)
@@ -153,7 +156,7 @@ func (w *watching) stream(ctx context.Context, v *endpoint, take func(*Event) bo
 		if !w.linked {
 			w.linked = true
 			if w.link != nil {
-				w.link(true)
+				w.link(v)
 			}
 		}
 		if more, err := w.tell(stream.Msg(), v, take); err != nil || !more {
@@ -176,14 +179,14 @@ func (w *watching) tell(m *pb.WatchResponse, v *endpoint, take func(*Event) bool
 	switch said := m.Event.(type) {
 	case *pb.WatchResponse_Change:
 		e.Kind, e.ID, e.State = Changed, said.Change.Id, said.Change.State
-		if p := said.Change.AsOf; p != nil {
-			e.AsOf = Freshness{Partition: p.Partition, Position: p.Position, Commit: p.Commit, Age: NotKnown, TableAge: NotKnown}
-			if p.Time != nil {
-				e.AsOf.Time = p.Time.AsTime()
-			}
+		if said.Change.AsOf != nil {
+			e.AsOf = asOfCommit(said.Change.AsOf)
 		}
 	case *pb.WatchResponse_Heartbeat:
 		e.Kind, e.Age, e.TableAge = Alive, ageOf(said.Heartbeat.Age), ageOf(said.Heartbeat.TableAge)
+		for _, p := range said.Heartbeat.AsOf {
+			e.Told = append(e.Told, asOfCommit(p))
+		}
 		if !w.began {
 			e.Kind, w.began = Began, true
 		}
@@ -201,4 +204,13 @@ func (w *watching) tell(m *pb.WatchResponse, v *endpoint, take func(*Event) bool
 		return false, errTaken
 	}
 	return e.Kind != Reset, nil
+}
+
+// asOfCommit is a commit whose age nobody told.
+func asOfCommit(m *pb.AsOf) Freshness {
+	f := Freshness{Partition: m.Partition, Position: m.Position, Commit: m.Commit, Age: NotKnown, TableAge: NotKnown}
+	if m.Time != nil {
+		f.Time = m.Time.AsTime()
+	}
+	return f
 }

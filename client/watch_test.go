@@ -192,18 +192,20 @@ func resetOf(reason string) *pb.WatchResponse {
 	return &pb.WatchResponse{Event: &pb.WatchResponse_Reset_{Reset_: &pb.Reset{Reason: reason}}}
 }
 
+// say is a stream that says something, and ends.
+func say(then error, all ...*pb.WatchResponse) func(context.Context, *pb.WatchRequest, *connect.ServerStream[pb.WatchResponse]) error {
+	return func(_ context.Context, _ *pb.WatchRequest, out *connect.ServerStream[pb.WatchResponse]) error {
+		for _, m := range all {
+			if err := out.Send(m); err != nil {
+				return err
+			}
+		}
+		return then
+	}
+}
+
 // TestWatch_GoesOnFromWhereItWas after each way in which a stream can end.
 func TestWatch_GoesOnFromWhereItWas(t *testing.T) {
-	say := func(then error, all ...*pb.WatchResponse) func(context.Context, *pb.WatchRequest, *connect.ServerStream[pb.WatchResponse]) error {
-		return func(_ context.Context, _ *pb.WatchRequest, out *connect.ServerStream[pb.WatchResponse]) error {
-			for _, m := range all {
-				if err := out.Send(m); err != nil {
-					return err
-				}
-			}
-			return then
-		}
-	}
 	f, from := script(
 		say(nil, heartbeat("p0"), changeOf("p1", "a", 1)), // ends
 		say(refusal(connect.CodeUnavailable, 0)),          // is not ready
@@ -274,4 +276,32 @@ func TestWatch_DoesNotHammerViewsThatAreDown(t *testing.T) {
 			t.Errorf("got %v after %s and %d requests, want an hour with some thousands", last, time.Since(start), n)
 		}
 	})
+}
+
+// TestWatch_OutlastsThatThereIsNoToken: the issuer is away for once, and the watch goes on from where it was.
+func TestWatch_OutlastsThatThereIsNoToken(t *testing.T) {
+	f, from := script(
+		say(nil, heartbeat("p0")), // ends
+		say(nil, changeOf("p1", "a", 1)),
+	)
+	asked := 0
+	c := mustClient(t, func(cfg *Config) {
+		cfg.Token = func(context.Context) (string, error) {
+			if asked++; asked == 2 {
+				return "", errors.New("the issuer is away")
+			}
+			return "t", nil
+		}
+	}, f.serve(t))
+	for e, err := range c.Watch(within(t, time.Minute), Everything()) {
+		if err != nil {
+			t.Fatalf("the watch has ended: %v", err)
+		}
+		if e.Kind == Changed {
+			break
+		}
+	}
+	if want := []string{"", "p0"}; !slices.Equal(*from, want) || asked != 3 {
+		t.Errorf("asked from %q with %d questions for a token, want %q with 3", *from, asked, want)
+	}
 }

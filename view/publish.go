@@ -38,11 +38,14 @@ func (p *partition) publish(s *published) {
 	}
 }
 
-// shows tells whether readers see the state at a spot.
-func (p *partition) shows(at spot) bool {
+// shows tells whether readers see the state at a spot, and as of when that is.
+func (p *partition) shows(at spot, now time.Time) (a AsOf, ok bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.current != nil && at == spot{p.current.snap.Next(), p.current.position.Records}
+	if p.current == nil || at != (spot{p.current.snap.Next(), p.current.position.Records}) {
+		return a, false
+	}
+	return p.asOf(p.current, now), true
 }
 
 // hold gives what is published; the caller releases it. It is an *Unavailable while the partition is not complete.

@@ -98,6 +98,7 @@ type Event struct {
 	// Of Heartbeat: the ages of what was told so far, the greatest of the partitions watched. NotKnown also while the watcher
 	// has yet to be told what reads show already.
 	Age, TableAge time.Duration
+	AsOf          []AsOf // of each partition watched, the commit up to which everything was told; nil where the ages are not known for that
 
 	Reason string // of Reset: "gone: …" or "slow: …"
 

@@ -20,7 +20,7 @@ func TestWatch_AHeartbeatIsAsFreshAsWhatWasTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer watcher.Close()
-	told, fresh := 0, false
+	told, fresh, last := 0, false, uint64(0)
 	for !fresh {
 		events, err := watcher.Next(t.Context(), nil)
 		if err != nil {
@@ -28,9 +28,11 @@ func TestWatch_AHeartbeatIsAsFreshAsWhatWasTold(t *testing.T) {
 		}
 		for _, e := range events {
 			if e.Kind == Changed {
-				told++
+				told, last = told+1, e.Change.AsOf.Commit
 			} else if fresh = e.Age != NotKnown; fresh && told == 0 {
 				t.Fatalf("got %+v, which says that it is fresh, before the commit that was missed", e)
+			} else if fresh != (len(e.AsOf) == 1) || fresh && e.AsOf[0].Commit != last {
+				t.Fatalf("got %+v, want it as of commit %d, if it is fresh", e, last)
 			}
 		}
 	}
@@ -52,8 +54,13 @@ func TestWatch_AHeartbeatIsAsFreshAsWhatWasTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range events {
-			if e.Kind == Heartbeat && e.Age != NotKnown {
+			if e.Kind == Changed {
+				last = e.Change.AsOf.Commit
+			} else if e.Age != NotKnown {
 				n++
+				if len(e.AsOf) != 1 || e.AsOf[0].Commit != last {
+					t.Fatalf("got %+v, want it as of commit %d, the last that was told", e, last)
+				}
 			}
 		}
 	}

@@ -390,12 +390,14 @@ func (h *hub) heartbeat(w *Watcher) (e Event, told, idle bool) {
 		return e, false, idle
 	}
 	e.from = place{first, h.place().spots[first : first+n]}
+	asOf := make([]AsOf, n)
 	for i, p := range parts {
-		if !p.shows(e.from.spots[i]) {
+		var shown bool
+		if asOf[i], shown = p.shows(e.from.spots[i], now); !shown {
 			return e, false, idle
 		}
 	}
-	e.Age, e.TableAge = age, tableAge
+	e.Age, e.TableAge, e.AsOf = age, tableAge, asOf
 	return e, true, idle
 }
 

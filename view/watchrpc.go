@@ -31,12 +31,20 @@ func (a *watchAnswer) appendProto(dst []byte) []byte {
 		case Changed:
 			b = wire.AppendMessage(b, 2, e.Change.appendProto)
 		case Heartbeat:
-			b = wire.AppendMessage(b, 3, func(b []byte) []byte { return appendProtoAges(b, 1, e.Age, e.TableAge) })
+			b = wire.AppendMessage(b, 3, e.appendProtoHeartbeat)
 		case Reset:
 			b = wire.AppendMessage(b, 4, func(b []byte) []byte { return wire.AppendText(b, 1, e.Reason) })
 		}
 		return b
 	})...)
+}
+
+func (e *Event) appendProtoHeartbeat(dst []byte) []byte {
+	dst = appendProtoAges(dst, 1, e.Age, e.TableAge)
+	for i := range e.AsOf {
+		dst = wire.AppendMessage(dst, 3, func(b []byte) []byte { return e.AsOf[i].appendProto(b, false) })
+	}
+	return dst
 }
 
 func (c *Change) appendProto(dst []byte) []byte {

@@ -104,7 +104,14 @@ func (e *Event) appendData(b []byte) []byte {
 	case Changed:
 		return e.Change.appendJSON(b)
 	case Heartbeat:
-		return append(appendAges(append(b, '{'), e.Age, e.TableAge), '}')
+		b = append(appendAges(append(b, '{'), e.Age, e.TableAge), `,"as_of":[`...)
+		for i := range e.AsOf {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = e.AsOf[i].appendJSON(b, false)
+		}
+		return append(b, `]}`...)
 	}
 	return append(codecs.AppendJSONString(append(b, `{"reason":`...), e.Reason), '}')
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 )
@@ -117,5 +118,26 @@ func TestEvents_OneThatIsCutOffIsNone(t *testing.T) {
 	}
 	if e, err := in.next(); err == nil {
 		t.Errorf("got %+v, whose end never came", e)
+	}
+}
+
+func TestTally_CountsTheIDsThatItJudges(t *testing.T) {
+	k := acknowledged(t)
+	n := newTally(func(err error) { t.Error(err) })
+	batch := &question{form: formBatch, over: overREST, events: []acked{{"a", 1, 10, 1}, {"b", 1, 11, 1}, {"a", 1, 12, 2}}, atLeast: "1@10,1@11,1@12"}
+	now := time.Now()
+	n.answered(&client{view: &slot{}}, batch, &reply{map[string]uint64{"a": 2, "b": 1}, map[int32]int64{1: 13}}, now, now, k.most)
+	if got := n.sum(); got.Reads != 2 || got.By["batch over REST"] != 2 {
+		t.Errorf("got %d reads %v, want one of each of the two IDs", got.Reads, got.By)
+	}
+}
+
+func TestTokenReads_BlamesWhatNoViewAnswered(t *testing.T) {
+	for _, givenUp := range []int{0, 1} {
+		blames := 0
+		r := &TokenReads{Reads: 10, GivenUp: givenUp, Refused: map[string]int{wrongPartition: 1, earlierTopic: 1, notWritten: 1}}
+		if r.holdTo(&Config{TokenReads: 10}, func(error) { blames++ }); blames != givenUp {
+			t.Errorf("%d given up: blamed %d times", givenUp, blames)
+		}
 	}
 }

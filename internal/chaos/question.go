@@ -112,6 +112,15 @@ func (q *question) older(r *reply) (missed []string) {
 	return missed
 }
 
+// ids is how many IDs the reply is held to.
+func (q *question) ids() int {
+	ids := map[string]bool{}
+	for _, e := range q.events {
+		ids[e.id] = true
+	}
+	return len(ids)
+}
+
 // newest leaves the last event of each ID in each partition.
 func (q *question) newest() (all []acked) {
 	type place struct {

@@ -21,7 +21,7 @@ const (
 	notYet      = "not in time" // 504
 )
 
-// TokenReads are the reads that named what was just acknowledged. An ID in an answer is one read.
+// TokenReads are the reads that named what was just acknowledged. An ID in an answer is one read, however many of its events were named.
 type TokenReads struct {
 	Reads  int
 	Misses int            // reads that were older than what they named
@@ -88,10 +88,7 @@ func (t *tally) answered(c *client, q *question, r *reply, first, asked time.Tim
 		t.reads.BareOlder += len(older)
 		return
 	}
-	n := 1
-	if q.form == formBatch {
-		n = len(q.events)
-	}
+	n := q.ids()
 	t.reads.Reads += n
 	t.reads.Misses += len(older)
 	t.reads.By[q.form+" over "+q.over] += n
@@ -162,6 +159,9 @@ func (t *tally) sum() *TokenReads {
 func (r *TokenReads) holdTo(cfg *Config, blame func(error)) {
 	if r.Reads < cfg.TokenReads {
 		blame(fmt.Errorf("%d token reads, want %d", r.Reads, cfg.TokenReads))
+	}
+	if r.GivenUp > 0 {
+		blame(fmt.Errorf("no view answered %d reads within %v each", r.GivenUp, readWithin))
 	}
 	if r.Bare >= bareMin && r.BareOlder == 0 {
 		blame(fmt.Errorf("none of %d reads without a token was older than its event: the views were not behind, and tokens not tried", r.Bare))

@@ -1299,7 +1299,11 @@ type Heartbeat struct {
 	// The greatest of the ages; absent where one is not known.
 	Age *durationpb.Duration `protobuf:"bytes,1,opt,name=age,proto3" json:"age,omitempty"`
 	// The same of the table.
-	TableAge      *durationpb.Duration `protobuf:"bytes,2,opt,name=table_age,json=tableAge,proto3" json:"table_age,omitempty"`
+	TableAge *durationpb.Duration `protobuf:"bytes,2,opt,name=table_age,json=tableAge,proto3" json:"table_age,omitempty"`
+	// Of each partition that is watched, the commit up to which everything was told; none where the ages are absent. The ages are as
+	// of when it was sent, and it may be long under way. An answer to a question that is as of these commits, or of earlier ones, says
+	// how old what was told is, counted from when it was asked.
+	AsOf          []*AsOf `protobuf:"bytes,3,rep,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1344,6 +1348,13 @@ func (x *Heartbeat) GetAge() *durationpb.Duration {
 func (x *Heartbeat) GetTableAge() *durationpb.Duration {
 	if x != nil {
 		return x.TableAge
+	}
+	return nil
+}
+
+func (x *Heartbeat) GetAsOf() []*AsOf {
+	if x != nil {
+		return x.AsOf
 	}
 	return nil
 }
@@ -2036,10 +2047,11 @@ const file_tidemark_v1_view_proto_rawDesc = "" +
 	"\x06Change\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
 	"\x05state\x18\x02 \x01(\v2\x12.tidemark.v1.StateR\x05state\x12&\n" +
-	"\x05as_of\x18\x03 \x01(\v2\x11.tidemark.v1.AsOfR\x04asOf\"p\n" +
+	"\x05as_of\x18\x03 \x01(\v2\x11.tidemark.v1.AsOfR\x04asOf\"\x98\x01\n" +
 	"\tHeartbeat\x12+\n" +
 	"\x03age\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03age\x126\n" +
-	"\ttable_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\btableAge\"\x1f\n" +
+	"\ttable_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\btableAge\x12&\n" +
+	"\x05as_of\x18\x03 \x03(\v2\x11.tidemark.v1.AsOfR\x04asOf\"\x1f\n" +
 	"\x05Reset\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"B\n" +
 	"\x0eProduceRequest\x12\x16\n" +
@@ -2189,35 +2201,36 @@ var file_tidemark_v1_view_proto_depIdxs = []int32{
 	2,  // 38: tidemark.v1.Change.as_of:type_name -> tidemark.v1.AsOf
 	28, // 39: tidemark.v1.Heartbeat.age:type_name -> google.protobuf.Duration
 	28, // 40: tidemark.v1.Heartbeat.table_age:type_name -> google.protobuf.Duration
-	20, // 41: tidemark.v1.ProduceResponse.results:type_name -> tidemark.v1.ProduceResult
-	21, // 42: tidemark.v1.ProduceResult.error:type_name -> tidemark.v1.ProduceError
-	28, // 43: tidemark.v1.StatusResponse.age:type_name -> google.protobuf.Duration
-	28, // 44: tidemark.v1.StatusResponse.table_age:type_name -> google.protobuf.Duration
-	24, // 45: tidemark.v1.StatusResponse.partitions:type_name -> tidemark.v1.PartitionStatus
-	2,  // 46: tidemark.v1.PartitionStatus.as_of:type_name -> tidemark.v1.AsOf
-	28, // 47: tidemark.v1.PartitionStatus.age:type_name -> google.protobuf.Duration
-	28, // 48: tidemark.v1.PartitionStatus.table_age:type_name -> google.protobuf.Duration
-	29, // 49: tidemark.v1.State.TotalsEntry.value:type_name -> google.protobuf.Value
-	1,  // 50: tidemark.v1.State.FlagsEntry.value:type_name -> tidemark.v1.Why
-	4,  // 51: tidemark.v1.View.Get:input_type -> tidemark.v1.GetRequest
-	6,  // 52: tidemark.v1.View.BatchGet:input_type -> tidemark.v1.BatchGetRequest
-	9,  // 53: tidemark.v1.View.List:input_type -> tidemark.v1.ListRequest
-	11, // 54: tidemark.v1.View.ListByFlag:input_type -> tidemark.v1.ListByFlagRequest
-	13, // 55: tidemark.v1.View.Watch:input_type -> tidemark.v1.WatchRequest
-	18, // 56: tidemark.v1.View.Produce:input_type -> tidemark.v1.ProduceRequest
-	22, // 57: tidemark.v1.View.Status:input_type -> tidemark.v1.StatusRequest
-	5,  // 58: tidemark.v1.View.Get:output_type -> tidemark.v1.GetResponse
-	7,  // 59: tidemark.v1.View.BatchGet:output_type -> tidemark.v1.BatchGetResponse
-	10, // 60: tidemark.v1.View.List:output_type -> tidemark.v1.ListResponse
-	12, // 61: tidemark.v1.View.ListByFlag:output_type -> tidemark.v1.ListByFlagResponse
-	14, // 62: tidemark.v1.View.Watch:output_type -> tidemark.v1.WatchResponse
-	19, // 63: tidemark.v1.View.Produce:output_type -> tidemark.v1.ProduceResponse
-	23, // 64: tidemark.v1.View.Status:output_type -> tidemark.v1.StatusResponse
-	58, // [58:65] is the sub-list for method output_type
-	51, // [51:58] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	2,  // 41: tidemark.v1.Heartbeat.as_of:type_name -> tidemark.v1.AsOf
+	20, // 42: tidemark.v1.ProduceResponse.results:type_name -> tidemark.v1.ProduceResult
+	21, // 43: tidemark.v1.ProduceResult.error:type_name -> tidemark.v1.ProduceError
+	28, // 44: tidemark.v1.StatusResponse.age:type_name -> google.protobuf.Duration
+	28, // 45: tidemark.v1.StatusResponse.table_age:type_name -> google.protobuf.Duration
+	24, // 46: tidemark.v1.StatusResponse.partitions:type_name -> tidemark.v1.PartitionStatus
+	2,  // 47: tidemark.v1.PartitionStatus.as_of:type_name -> tidemark.v1.AsOf
+	28, // 48: tidemark.v1.PartitionStatus.age:type_name -> google.protobuf.Duration
+	28, // 49: tidemark.v1.PartitionStatus.table_age:type_name -> google.protobuf.Duration
+	29, // 50: tidemark.v1.State.TotalsEntry.value:type_name -> google.protobuf.Value
+	1,  // 51: tidemark.v1.State.FlagsEntry.value:type_name -> tidemark.v1.Why
+	4,  // 52: tidemark.v1.View.Get:input_type -> tidemark.v1.GetRequest
+	6,  // 53: tidemark.v1.View.BatchGet:input_type -> tidemark.v1.BatchGetRequest
+	9,  // 54: tidemark.v1.View.List:input_type -> tidemark.v1.ListRequest
+	11, // 55: tidemark.v1.View.ListByFlag:input_type -> tidemark.v1.ListByFlagRequest
+	13, // 56: tidemark.v1.View.Watch:input_type -> tidemark.v1.WatchRequest
+	18, // 57: tidemark.v1.View.Produce:input_type -> tidemark.v1.ProduceRequest
+	22, // 58: tidemark.v1.View.Status:input_type -> tidemark.v1.StatusRequest
+	5,  // 59: tidemark.v1.View.Get:output_type -> tidemark.v1.GetResponse
+	7,  // 60: tidemark.v1.View.BatchGet:output_type -> tidemark.v1.BatchGetResponse
+	10, // 61: tidemark.v1.View.List:output_type -> tidemark.v1.ListResponse
+	12, // 62: tidemark.v1.View.ListByFlag:output_type -> tidemark.v1.ListByFlagResponse
+	14, // 63: tidemark.v1.View.Watch:output_type -> tidemark.v1.WatchResponse
+	19, // 64: tidemark.v1.View.Produce:output_type -> tidemark.v1.ProduceResponse
+	23, // 65: tidemark.v1.View.Status:output_type -> tidemark.v1.StatusResponse
+	59, // [59:66] is the sub-list for method output_type
+	52, // [52:59] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_tidemark_v1_view_proto_init() }
