@@ -53,17 +53,47 @@ func (c *Client) partitionCount(ctx context.Context) (int32, error) {
 type token struct {
 	partition int32
 	offset    int64
-	topic     string // generation and topic, where the token has them
-	text      string
+	// generation and topic, of a token that Produce gave; a place has none.
+	generation uint64
+	topic      string
+	text       string
 }
 
-func parseToken(text string) (token, error) {
-	at, topic, _ := strings.Cut(text, ".")
+func parseToken(text string) (_ token, err error) {
+	malformed := invalidf("a token is PARTITION@OFFSET such as 3@1042, or one that Produce gave, got %q", text)
+	at, of, _ := strings.Cut(text, ".")
 	partition, offset, ok := strings.Cut(at, "@")
 	n, err1 := strconv.ParseUint(partition, 10, 31)
 	o, err2 := strconv.ParseUint(offset, 10, 63)
 	if !ok || err1 != nil || err2 != nil {
-		return token{}, invalidf("a token is PARTITION@OFFSET such as 3@1042, or one that Produce gave, got %q", text)
+		return token{}, malformed
 	}
-	return token{int32(n), int64(o), topic, text}, nil
+	t := token{partition: int32(n), offset: int64(o), text: text}
+	generation, topic, _ := strings.Cut(of, ".")
+	if t.topic = topic; of != "" {
+		if t.generation, err = strconv.ParseUint(generation, 10, 32); err != nil {
+			return token{}, malformed
+		}
+	}
+	return t, nil
+}
+
+// later gives the one of two events of a partition that who waits for both has to wait for. A topic of a later generation is later;
+// of two of one generation nobody knows, and the one that was heard of last is taken. A place is taken to be of the topic that is known.
+func later(was, now token) token {
+	switch known := was.topic != "" && now.topic != ""; {
+	case known && was.generation > now.generation:
+		return was
+	case known && (was.generation < now.generation || was.topic != now.topic):
+		return now
+	}
+	newest, of := was, was
+	if now.offset > was.offset {
+		newest = now
+	}
+	if was.topic == "" {
+		of = now
+	}
+	newest.generation, newest.topic = of.generation, of.topic
+	return newest
 }

@@ -57,10 +57,10 @@ func (s *Session) Remember(tokens ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range all {
-		// Of another topic than the one before: that was made again, and its offsets begin anew.
-		if was, ok := s.newest[t.partition]; !ok || t.topic != was.topic && t.topic != "" || t.offset > was.offset {
-			s.newest[t.partition] = t
+		if was, ok := s.newest[t.partition]; ok {
+			t = later(was, t)
 		}
+		s.newest[t.partition] = t
 	}
 	return nil
 }
@@ -129,40 +129,60 @@ func (s *Session) after(on map[int32]bool, opts []Option) []Option {
 	return opts
 }
 
-// Get is Client.Get after what was written.
-func (s *Session) Get(ctx context.Context, id string, opts ...Option) (a Answer, err error) {
-	for {
-		on, ok, err := s.homes(ctx, id)
+// atHome makes a read of IDs, which gives the partitions that it was answered from. Where those are others than the session asked for,
+// the job was given another number of partitions, and the answer may be older than what was written: it is asked again.
+func (s *Session) atHome(ctx context.Context, ids []string, opts []Option, read func([]Option) ([]int32, error)) error {
+	for attempt := 1; ; attempt++ {
+		on, ok, err := s.homes(ctx, ids...)
 		if err != nil {
-			return a, err
+			return err
 		}
-		a, err = s.client.Get(ctx, id, s.after(on, opts)...)
-		at := a.Partition
-		if e := (*Error)(nil); errors.As(err, &e) && e.AsOf != nil {
-			at = e.AsOf.Partition
-		} else if err != nil {
-			return a, err
+		from, err := read(s.after(on, opts))
+		if !ok || !slices.ContainsFunc(from, func(p int32) bool { return !on[p] }) {
+			return err
 		}
-		if !ok || on[at] || errors.Is(err, ErrWrongPartition) {
-			return a, err
+		s.client.partitions.Store(0)
+		if attempt >= max(s.client.cfg.AttemptsMax, 2) || !pause(ctx, backoff(attempt, backoffFirst, backoffMax)) {
+			return &Error{kind: ErrNotReady, Message: fmt.Sprintf("answers are from partitions %d, and views say that the IDs live elsewhere: "+
+				"the views are not of one job, or its number of partitions is being changed", from)}
 		}
-		s.client.partitions.Store(0) // the job was given another number of partitions
 	}
 }
 
+// Get is Client.Get after what was written.
+func (s *Session) Get(ctx context.Context, id string, opts ...Option) (a Answer, err error) {
+	err = s.atHome(ctx, []string{id}, opts, func(opts []Option) (from []int32, err error) {
+		a, err = s.client.Get(ctx, id, opts...)
+		e := (*Error)(nil)
+		switch {
+		case err == nil:
+			from = []int32{a.Partition}
+		case errors.As(err, &e) && e.AsOf != nil && e.kind != ErrWrongPartition:
+			from = []int32{e.AsOf.Partition}
+		}
+		return from, err
+	})
+	if err != nil {
+		return Answer{}, err
+	}
+	return a, nil
+}
+
 // BatchGet is Client.BatchGet after what was written.
-func (s *Session) BatchGet(ctx context.Context, ids []string, opts ...Option) (*Batch, error) {
-	for {
-		on, ok, err := s.homes(ctx, ids...)
-		if err != nil {
+func (s *Session) BatchGet(ctx context.Context, ids []string, opts ...Option) (b *Batch, err error) {
+	err = s.atHome(ctx, ids, opts, func(opts []Option) (from []int32, err error) {
+		if b, err = s.client.BatchGet(ctx, ids, opts...); err != nil {
 			return nil, err
 		}
-		b, err := s.client.BatchGet(ctx, ids, s.after(on, opts)...)
-		if err != nil || !ok || !slices.ContainsFunc(b.AsOf, func(f Freshness) bool { return !on[f.Partition] }) {
-			return b, err
+		for i := range b.AsOf {
+			from = append(from, b.AsOf[i].Partition)
 		}
-		s.client.partitions.Store(0) // the job was given another number of partitions
+		return from, nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	return b, nil
 }
 
 // List is Client.List after what was written before it was called.

@@ -48,6 +48,8 @@ func TestWatch_AHeartbeatIsAsFreshAsWhatWasTold(t *testing.T) {
 			}
 		}
 	})
+	defer commits.Wait()
+	defer close(stop)
 	for n := 0; n < 3; {
 		events, err := watcher.Next(t.Context(), nil)
 		if err != nil {
@@ -56,7 +58,7 @@ func TestWatch_AHeartbeatIsAsFreshAsWhatWasTold(t *testing.T) {
 		for _, e := range events {
 			if e.Kind == Changed {
 				last = e.Change.AsOf.Commit
-			} else if e.Age != NotKnown {
+			} else if e.Kind == Heartbeat && e.Age != NotKnown {
 				n++
 				if len(e.AsOf) != 1 || e.AsOf[0].Commit != last {
 					t.Fatalf("got %+v, want it as of commit %d, the last that was told", e, last)
@@ -64,6 +66,4 @@ func TestWatch_AHeartbeatIsAsFreshAsWhatWasTold(t *testing.T) {
 			}
 		}
 	}
-	close(stop)
-	commits.Wait()
 }

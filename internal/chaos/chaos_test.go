@@ -160,8 +160,13 @@ func TestViews_CarelessOnesAreFoundOut(t *testing.T) {
 		readers(c)
 		c.Brokers, c.Faults, c.Careless = kafkatest.Shared(t), 2, true
 	})
-	if r.TokenReads.Misses == 0 || r.Watches.Faults == 0 {
-		t.Errorf("%d misses, %d faults of watches, want some of each", r.TokenReads.Misses, r.Watches.Faults)
+	for _, over := range []string{overREST, overGRPC, overConnect} {
+		if r.TokenReads.Missed[over] == 0 {
+			t.Errorf("no misses over %s, want some over each: %v", over, r.TokenReads.Missed)
+		}
+	}
+	if r.Watches.Faults == 0 {
+		t.Error("no faults of watches, want some")
 	}
 	if r.Lost+r.Doubled > 0 || len(r.Wrong) > 0 {
 		t.Errorf("lost %d, doubled %d, wrong answers %v, want none: the states are right", r.Lost, r.Doubled, r.Wrong)

@@ -29,7 +29,7 @@ type Config struct {
 	// So many token reads there must be at least: of what was just acknowledged, by Readers, from any view.
 	TokenReads, Readers int
 	Watchers            int  // of everything, a prefix, an ID and a flag, so many each; they go from view to view
-	Careless            bool // views overlook what a read over REST names, and lose events of a watch: for the controls
+	Careless            bool // views overlook what a read names, and lose events of a watch over REST: for the controls
 	// LoseReplies is the share of the requests of a commit whose answer never arrives.
 	LoseReplies float64
 	// Only, if it names kinds of faults, leaves the others out.

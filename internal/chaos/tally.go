@@ -25,6 +25,7 @@ const (
 type TokenReads struct {
 	Reads  int
 	Misses int            // reads that were older than what they named
+	Missed map[string]int // the same by transport
 	By     map[string]int // reads by form and transport
 	// Bare reads named nothing; BareOlder of them were older than the event that was acknowledged before.
 	Bare, BareOlder int
@@ -62,7 +63,7 @@ type tally struct {
 }
 
 func newTally(blame func(error)) *tally {
-	return &tally{blame: blame, reads: TokenReads{By: map[string]int{}, Refused: map[string]int{}, Unavailable: map[string]int{}}}
+	return &tally{blame: blame, reads: TokenReads{By: map[string]int{}, Missed: map[string]int{}, Refused: map[string]int{}, Unavailable: map[string]int{}}}
 }
 
 func (t *tally) wrong(c *client, q *question, what any) {
@@ -91,6 +92,7 @@ func (t *tally) answered(c *client, q *question, r *reply, first, asked time.Tim
 	n := q.ids()
 	t.reads.Reads += n
 	t.reads.Misses += len(older)
+	t.reads.Missed[q.over] += len(older)
 	t.reads.By[q.form+" over "+q.over] += n
 	t.took = append(t.took, now.Sub(asked))
 	t.until = append(t.until, now.Sub(first))
