@@ -139,6 +139,8 @@ func (k *Cache) follow(ctx context.Context, held *contents, place string) error 
 		case Reset:
 			gone = errors.New("the watch was reset: " + e.Reason)
 			if k.cfg.weak.resetless {
+				why := "passed over: " + gone.Error()
+				k.why.Store(&why)
 				gone = nil
 			}
 		}
