@@ -16,7 +16,9 @@ func TestHostile_AViewStands(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/tidemark/tidemark/cmd/tidemark").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	report, err := Run(t.Context(), Config{Binary: binary, For: 15 * time.Second, Calm: 2 * time.Second, P99Max: 5 * time.Second, Log: t.Output()})
+	report, err := Run(t.Context(), Config{
+		Binary: binary, For: 15 * time.Second, Calm: 2 * time.Second, P99Max: 5 * time.Second, MemoryMiBMax: 768, Log: t.Output(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,9 +80,17 @@ func (m *memory) flat() bool {
 	return after <= before*(1+growthShareMax) || after <= before+growthMiBMax
 }
 
+func (m *memory) peak() (most float64) {
+	for _, s := range m.samples {
+		most = max(most, s.resident)
+	}
+	return most
+}
+
 // Report is what came of it.
 type Report struct {
 	p99Max              time.Duration
+	memoryMax           float64 // MiB; 0: memory must be flat
 	calm, during, after *measurement
 	memory              memory
 	tallies             []*tally
@@ -112,7 +120,11 @@ func (r *Report) Faults() []string {
 	if p99 := r.during.quantile(0.99); p99 > r.p99Max {
 		fault("under attack the well-behaved client's p99 is %v, want at most %v", p99, r.p99Max)
 	}
-	if before, after := r.memory.growth(); !r.memory.flat() {
+	if r.memoryMax > 0 {
+		if peak := r.memory.peak(); peak > r.memoryMax {
+			fault("the view took %.0f MiB, want %.0f at most", peak, r.memoryMax)
+		}
+	} else if before, after := r.memory.growth(); !r.memory.flat() {
 		fault("memory is not flat: %.0f MiB in the second third of the time, %.0f MiB in the last", before, after)
 	}
 	for _, t := range r.tallies {

@@ -19,7 +19,10 @@ type Config struct {
 	For    time.Duration // how long it is hostile
 	Calm   time.Duration // how long it is calm before and afterwards, for comparison
 	P99Max time.Duration // of the well-behaved client under attack, which shares the machine with attackers and view
-	Log    io.Writer     // what happens, as it happens
+	// MemoryMiBMax bounds what the view takes; 0: it must be flat, which minutes show and seconds, in which the heap still grows to
+	// its size, do not.
+	MemoryMiBMax float64
+	Log          io.Writer // what happens, as it happens
 }
 
 // Run is hostile to a view, and reports. The error is that it could not be; what did not hold is in the report.
@@ -42,7 +45,7 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 	}
 	defer good.close()
 	fmt.Fprintf(cfg.Log, "calm for %v, then hostile for %v\n", cfg.Calm, cfg.For)
-	r = &Report{p99Max: cfg.P99Max}
+	r = &Report{p99Max: cfg.P99Max, memoryMax: cfg.MemoryMiBMax}
 	if r.calm, err = good.measure(ctx, cfg.Calm); err != nil {
 		return nil, err
 	}
