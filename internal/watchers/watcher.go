@@ -218,12 +218,9 @@ func (w *watcher) readSSE(ctx context.Context, c *http.Client, view string) erro
 // parse reads the data of a server-sent event.
 func (e *told) parse(data string) error {
 	var d struct {
-		ID    string
-		State json.RawMessage
-		AsOf  struct {
-			Partition int32
-			Commit    uint64 `json:",string"`
-		} `json:"as_of"`
+		ID     string
+		State  json.RawMessage
+		AsOf   json.RawMessage `json:"as_of"` // one of a change, many of a heartbeat
 		Reason string
 	}
 	if err := json.Unmarshal([]byte(data), &d); err != nil {
@@ -232,7 +229,14 @@ func (e *told) parse(data string) error {
 	if e.reset = d.Reason; d.ID == "" {
 		return nil
 	}
-	e.change = &delivery{Partition: d.AsOf.Partition, Commit: d.AsOf.Commit, ID: interned(d.ID), Deleted: string(d.State) == "null"}
+	var asOf struct {
+		Partition int32
+		Commit    uint64 `json:",string"`
+	}
+	if err := json.Unmarshal(d.AsOf, &asOf); err != nil {
+		return &wrongAnswer{err.Error()}
+	}
+	e.change = &delivery{Partition: asOf.Partition, Commit: asOf.Commit, ID: interned(d.ID), Deleted: string(d.State) == "null"}
 	var s struct {
 		Version uint64 `json:",string"`
 		Totals  struct{ Sent string }
