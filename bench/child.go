@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	process "github.com/tidemark/tidemark/internal/child" // child is a type here
 )
 
 // childArgument as the only argument makes the program a child: it reads its task from standard input, reports on
@@ -159,7 +161,7 @@ type child struct {
 	in      io.WriteCloser
 	started time.Time
 	reports chan report
-	stderr  *tail
+	stderr  *process.Tail
 }
 
 // outcome is what a child leaves behind.
@@ -175,7 +177,7 @@ func startChild(t task) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &child{task: t, cmd: exec.Command(exe, childArgument), reports: make(chan report, 4), stderr: &tail{}}
+	c := &child{task: t, cmd: exec.Command(exe, childArgument), reports: make(chan report, 4), stderr: &process.Tail{}}
 	c.cmd.Stderr = c.stderr
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -255,29 +257,5 @@ func (c *child) kill() error {
 }
 
 func (c *child) fault(r report) error {
-	return fmt.Errorf("%s %s: %s\n%s", c.task.Role, c.task.Job, r.Err, c.stderr.text())
-}
-
-// tail keeps the end of what was written.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-const tailBytes = 4 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	if over := len(t.buf) - tailBytes; over > 0 {
-		t.buf = append(t.buf[:0], t.buf[over:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) text() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.buf)
+	return fmt.Errorf("%s %s: %s\n%s", c.task.Role, c.task.Job, r.Err, c.stderr.Text())
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -23,14 +22,14 @@ type process struct {
 	name    string
 	cmd     *exec.Cmd
 	started time.Time
-	said    *tail
+	said    *child.Tail
 	ended   chan struct{}
 	err     error // after ended
 }
 
 // startProcess starts a server; user is whom it runs as, nil for who we are.
 func startProcess(name string, user *syscall.Credential, path string, args ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(path, args...), said: &tail{}, ended: make(chan struct{})}
+	p := &process{name: name, cmd: exec.Command(path, args...), said: &child.Tail{}, ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = p.said, p.said, "/"
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	p.started = time.Now()
@@ -55,9 +54,9 @@ func (p *process) await(ctx context.Context, within time.Duration, up func() err
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("%s ended by itself: %w\n%s", p.name, p.err, p.said.text())
+			return fmt.Errorf("%s ended by itself: %w\n%s", p.name, p.err, p.said.Text())
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not up after %s: %w\n%s", p.name, within, err, p.said.text())
+			return fmt.Errorf("%s is not up after %s: %w\n%s", p.name, within, err, p.said.Text())
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
@@ -120,28 +119,4 @@ func freeAddr() (addr string, err error) {
 		return "", err
 	}
 	return l.Addr().String(), l.Close()
-}
-
-// tail keeps the end of what was written.
-type tail struct {
-	mu  sync.Mutex // guards buf
-	buf []byte
-}
-
-const tailBytes = 4 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	if over := len(t.buf) - tailBytes; over > 0 {
-		t.buf = append(t.buf[:0], t.buf[over:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) text() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.buf)
 }
