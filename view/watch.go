@@ -32,7 +32,8 @@ type weakWatch struct {
 	uncounted bool // nobody looks whether records are missing
 	seatless  bool // a commit is told whole, wherever a watcher stands
 	forgetful bool // which versions cleared a flag is not remembered
-	patient   bool // the follower waits for slow watchers
+	// patient, where it is set, has the follower wait for slow watchers while it says so.
+	patient func() bool
 }
 
 func (c *WatchConfig) fill() {

@@ -17,7 +17,7 @@ func (h *hub) tell(partition int32, from place, routed map[*subject][]*Change) {
 				continue
 			}
 			for !w.offer(d, h.cfg.QueueBytesMax) {
-				if !h.cfg.weak.patient {
+				if h.cfg.weak.patient == nil || !h.cfg.weak.patient() {
 					h.slow(w)
 					break
 				}
