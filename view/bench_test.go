@@ -6,6 +6,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -78,6 +80,18 @@ func BenchmarkReads(b *testing.B) {
 		for b.Loop() {
 			rec := &discard{header: http.Header{}}
 			h.ServeHTTP(rec, mustRequest(b, "/v1/ids/"+random()))
+			if rec.status != 200 {
+				b.Fatal(rec.status)
+			}
+		}
+	})
+	b.Run("handler/batch100", func(b *testing.B) {
+		b.ReportAllocs()
+		h := r.Handler()
+		for b.Loop() {
+			rec := &discard{header: http.Header{}}
+			body := `{"ids":["` + strings.Join(hundred(), `","`) + `"]}`
+			h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, BatchPath, strings.NewReader(body)))
 			if rec.status != 200 {
 				b.Fatal(rec.status)
 			}

@@ -3,6 +3,7 @@ package view
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"runtime"
 	"sync"
 )
 
@@ -12,7 +13,7 @@ import (
 // What it gives is what LevelDB has at the very commit that the reader holds. Each published commit has a turn, a number that
 // grows. An entry says at which turn it was read, and before a commit is published, the IDs that it changes are forgotten.
 // So an entry holds from its turn on until it is gone. Two things must not happen, and each has its guard: a reader of
-// an earlier commit must not see a later entry, so an entry of a later turn is none (get); and a slow reader must not
+// an earlier commit must not see a later entry, so an entry of a later turn is none (show); and a slow reader must not
 // keep what has been forgotten meanwhile, so a state is kept only while its turn is the newest (put). What was kept
 // before the local state was built anew is older than published.since, and none either.
 //
@@ -33,10 +34,10 @@ const (
 )
 
 type cacheShard struct {
-	mu         sync.Mutex // guards the fields below
-	young, old generation
-	hits, all  int64    // reads
-	_          [64]byte // the next one's lock is in another cache line
+	mu          sync.Mutex // guards the fields below
+	young, old  generation
+	all, misses int64    // reads
+	_           [64]byte // the next one's lock is in another cache line
 }
 
 // generation is entries one after the other, and where they are by the hash of the ID.
@@ -55,27 +56,55 @@ func (c *cache) shard(id string) (*cacheShard, uint64) {
 	return &c.shards[hash%cacheShards], hash
 }
 
-// get appends the state of an ID as a reader of s sees it.
-func (c *cache) get(dst []byte, s *published, id string) (out []byte, version uint64, ok bool) {
+// entry gives what is kept of an ID, or of another one of the same hash; show tells. The reader has its commit before it
+// asks: what is forgotten for that commit is so never in its hands. The bytes never change.
+func (c *cache) entry(id string) cacheEntry {
 	if c.most == 0 {
-		return dst, 0, false
+		return nil
 	}
 	shard, hash := c.shard(id)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	shard.all++
-	e := shard.young.entry(hash, id)
+	e := shard.young.entry(hash)
 	if e == nil {
-		if e = shard.old.entry(hash, id); e == nil {
-			return dst, 0, false
+		if e = shard.old.entry(hash); e != nil {
+			shard.add(c.most, hash, e.whole()) // e itself stays where it is
 		}
-		shard.add(c.most, hash, e) // e itself stays where it is
 	}
-	if turn := e.turn(); turn < s.since || turn > s.turn {
-		return dst, 0, false
+	return e
+}
+
+// entries is entry for each of some IDs. An entry is seldom in the processor's caches, and to look at one after the other
+// is to wait for memory again and again; what is touched here, all at once, has come when show looks at it.
+func (c *cache) entries(ids []string) []cacheEntry {
+	entries := make([]cacheEntry, len(ids))
+	for i, id := range ids {
+		entries[i] = c.entry(id)
 	}
-	shard.hits++
-	return append(dst, e.state()...), e.version(), true
+	const line = 64
+	touched := byte(0)
+	for _, e := range entries {
+		for at := 0; at < min(len(e), 4*line); at += line {
+			touched |= e[at]
+		}
+	}
+	runtime.KeepAlive(touched)
+	return entries
+}
+
+// show appends the state that is in an entry, where it is what a reader of s has of the ID.
+func (c *cache) show(dst []byte, s *published, id string, e cacheEntry) (out []byte, version uint64, ok bool) {
+	if e != nil && string(e.id()) == id && e.turn() >= s.since && e.turn() <= s.turn {
+		return append(dst, e.state()...), e.version(), true
+	}
+	if c.most > 0 {
+		shard, _ := c.shard(id)
+		shard.mu.Lock()
+		shard.misses++
+		shard.mu.Unlock()
+	}
+	return dst, 0, false
 }
 
 // asked tells how many reads found what they asked for, of how many.
@@ -83,7 +112,7 @@ func (c *cache) asked() (hits, all int64) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		hits, all = hits+s.hits, all+s.all
+		hits, all = hits+s.all-s.misses, all+s.all
 		s.mu.Unlock()
 	}
 	return hits, all
@@ -133,24 +162,22 @@ func (s *cacheShard) add(most int, hash uint64, e cacheEntry) {
 	s.young.data = append(s.young.data, e...)
 }
 
-func (g *generation) entry(hash uint64, id string) cacheEntry {
-	at, ok := g.at[hash]
-	if !ok {
-		return nil
+// entry gives the generation from an entry on, and does not look at it.
+func (g *generation) entry(hash uint64) cacheEntry {
+	if at, ok := g.at[hash]; ok {
+		return cacheEntry(g.data[at:])
 	}
-	e := cacheEntry(g.data[at:])
-	if e = e[:entryHead+e.idLen()+e.stateLen()]; string(e.id()) != id {
-		return nil // another ID of the same hash
-	}
-	return e
+	return nil
 }
 
-// cacheEntry is an entry's bytes.
+// cacheEntry is an entry's bytes, and may be more.
 type cacheEntry []byte
+
+func (e cacheEntry) whole() cacheEntry { return e[:entryHead+e.idLen()+e.stateLen()] }
 
 func (e cacheEntry) turn() uint64    { return binary.LittleEndian.Uint64(e) }
 func (e cacheEntry) version() uint64 { return binary.LittleEndian.Uint64(e[8:]) }
 func (e cacheEntry) stateLen() int   { return int(binary.LittleEndian.Uint32(e[16:])) }
 func (e cacheEntry) idLen() int      { return int(binary.LittleEndian.Uint16(e[20:])) }
 func (e cacheEntry) id() []byte      { return e[entryHead : entryHead+e.idLen()] }
-func (e cacheEntry) state() []byte   { return e[entryHead+e.idLen():] }
+func (e cacheEntry) state() []byte   { return e.whole()[entryHead+e.idLen():] }

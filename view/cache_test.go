@@ -19,6 +19,11 @@ func cached(most int) (*cache, *partition, func() *published) {
 	return c, p, func() *published { return &published{turn: p.turn.Load(), since: p.since} }
 }
 
+// get appends the state of an ID as a reader of s sees it.
+func (c *cache) get(dst []byte, s *published, id string) (out []byte, version uint64, ok bool) {
+	return c.show(dst, s, id, c.entry(id))
+}
+
 func TestCache_GivesWhatTheReadersCommitHas(t *testing.T) {
 	c, p, now := cached(1 << 20)
 	p.since = p.turn.Add(1)

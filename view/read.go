@@ -149,15 +149,19 @@ const batchMax = 1000
 // counted. asOf has the partitions on which the IDs live, in order.
 func (v *View) BatchGet(ctx context.Context, ids []string, read Read) (states []*codecs.State, asOf []AsOf, err error) {
 	var block []codecs.State
-	asOf, err = v.batchGet(ctx, ids, read, func(i int, p *partition, s *published) error {
-		if i == 0 {
-			states, block = make([]*codecs.State, len(ids)), make([]codecs.State, len(ids))
+	asOf, err = v.batchGet(ctx, ids, read, func(on func(i int) (*partition, *published)) error {
+		states, block = make([]*codecs.State, len(ids)), make([]codecs.State, len(ids))
+		for i := range ids {
+			p, s := on(i)
+			found, err := p.find(s, ids[i], &block[i])
+			if err != nil {
+				return err
+			}
+			if found {
+				states[i] = &block[i]
+			}
 		}
-		found, err := p.find(s, ids[i], &block[i])
-		if found {
-			states[i] = &block[i]
-		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, asOf, err
@@ -165,8 +169,8 @@ func (v *View) BatchGet(ctx context.Context, ids []string, read Read) (states []
 	return states, asOf, nil
 }
 
-// batchGet asks find for each ID in turn.
-func (v *View) batchGet(ctx context.Context, ids []string, read Read, find func(i int, p *partition, s *published) error) (asOf []AsOf, err error) {
+// batchGet has find read the IDs, each from what its partition shows, which on tells.
+func (v *View) batchGet(ctx context.Context, ids []string, read Read, find func(on func(i int) (*partition, *published)) error) (asOf []AsOf, err error) {
 	if len(ids) == 0 || len(ids) > batchMax {
 		return nil, &Invalid{fmt.Sprintf("a batch is of 1 to %d IDs, got %d", batchMax, len(ids))}
 	}
@@ -201,10 +205,8 @@ func (v *View) batchGet(ctx context.Context, ids []string, read Read, find func(
 	if err := read.tooOld(asOf...); err != nil {
 		return asOf, err
 	}
-	for i := range ids {
-		if err := find(i, parts[on[i]], held[on[i]]); err != nil {
-			return nil, err
-		}
+	if err := find(func(i int) (*partition, *published) { return parts[on[i]], held[on[i]] }); err != nil {
+		return nil, err
 	}
 	return asOf, nil
 }

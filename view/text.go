@@ -18,7 +18,7 @@ func (v *View) oneText(ctx context.Context, req *pb.GetRequest, dst []byte) (out
 	}
 	out = append(dst, `{"state":`...)
 	asOf, err := v.get(ctx, req.Id, read, func(p *partition, s *published) (found bool, err error) {
-		out, version, found, err = p.appendText(out, s, req.Id)
+		out, version, found, err = p.appendText(out, s, req.Id, v.cache.entry(req.Id))
 		return found, err
 	})
 	if err != nil {
@@ -34,17 +34,23 @@ func (v *View) batchText(ctx context.Context, req *pb.BatchGetRequest, dst []byt
 		return dst, err
 	}
 	out = append(dst, `{"results":[`...)
-	asOf, err := v.batchGet(ctx, req.Ids, read, func(i int, p *partition, s *published) (err error) {
-		found, id := false, req.Ids[i]
-		if i > 0 {
-			out = append(out, ',')
+	asOf, err := v.batchGet(ctx, req.Ids, read, func(on func(i int) (*partition, *published)) error {
+		for i, e := range v.cache.entries(req.Ids) {
+			p, s := on(i)
+			if i > 0 {
+				out = append(out, ',')
+			}
+			out = append(codecs.AppendJSONString(append(out, `{"id":`...), req.Ids[i]), `,"state":`...)
+			found := false
+			if out, _, found, err = p.appendText(out, s, req.Ids[i], e); err != nil {
+				return err
+			}
+			if !found {
+				out = append(out, `null`...)
+			}
+			out = append(out, '}')
 		}
-		out = append(codecs.AppendJSONString(append(out, `{"id":`...), id), `,"state":`...)
-		if out, _, found, err = p.appendText(out, s, id); !found {
-			out = append(out, `null`...)
-		}
-		out = append(out, '}')
-		return err
+		return nil
 	})
 	if err != nil {
 		return dst, err
@@ -55,10 +61,11 @@ func (v *View) batchText(ctx context.Context, req *pb.BatchGetRequest, dst []byt
 // states are for those that need one for a moment.
 var states = sync.Pool{New: func() any { return &codecs.State{} }}
 
-// appendText appends the state of one ID in JSON; found is false where no event of it was counted.
-func (p *partition) appendText(dst []byte, s *published, id string) (out []byte, version uint64, found bool, err error) {
+// appendText appends the state of one ID in JSON, from what the cache has where that holds; found is false where no event of it
+// was counted.
+func (p *partition) appendText(dst []byte, s *published, id string, e cacheEntry) (out []byte, version uint64, found bool, err error) {
 	cache := p.view.cache
-	if out, version, ok := cache.get(dst, s, id); ok {
+	if out, version, ok := cache.show(dst, s, id, e); ok {
 		return out, version, true, nil
 	}
 	state := states.Get().(*codecs.State)

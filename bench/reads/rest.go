@@ -22,19 +22,25 @@ func sameState(body []byte, state string) bool {
 
 // sameStates compares the body of a BatchGet.
 func sameStates(body []byte, ids []int, states []string) bool {
-	rest, ok := bytes.CutPrefix(body, []byte(`{"results":[`))
-	for i, id := range ids {
-		head := `{"id":"` + idText(id) + `","state":`
-		if i > 0 {
-			head = "," + head
+	same := true
+	next := func(text string) {
+		if same = same && len(body) >= len(text) && string(body[:len(text)]) == text; same {
+			body = body[len(text):]
 		}
-		n := len(head) + len(states[id])
-		if !ok || len(rest) <= n || string(rest[:len(head)]) != head || string(rest[len(head):n]) != states[id] || rest[n] != '}' {
-			return false
-		}
-		rest = rest[n+1:]
 	}
-	return ok && bytes.HasPrefix(rest, []byte(`],"as_of":[{`))
+	next(`{"results":[`)
+	for i, id := range ids {
+		if i > 0 {
+			next(",")
+		}
+		next(`{"id":"`)
+		next(idText(id))
+		next(`","state":`)
+		next(states[id])
+		next("}")
+	}
+	next(`],"as_of":[{`)
+	return same
 }
 
 func batchBody(ids []int) []byte {

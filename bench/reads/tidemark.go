@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -114,7 +115,7 @@ func twoEach(n int) func(io.Writer) error {
 	}
 }
 
-func idText(n int) string { return fmt.Sprintf("u-%07d", n) }
+func idText(n int) string { return "u-" + strconv.Itoa(10_000_000 + n)[1:] }
 
 // view is `tidemark view` at work.
 type view struct {
