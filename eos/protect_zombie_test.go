@@ -24,7 +24,8 @@ var frozenUnit atomic.Pointer[Unit]
 
 // freezeAt stops the process's clock at the nth time that it comes by step, until somebody thaws it.
 func freezeAt(cfg *Config, step string, at int64) {
-	cfg.TransactionTimeout = time.Minute // the broker must not end for us what the freeze interrupts
+	// Neither the broker nor the session's end may end for us what the freeze interrupts.
+	cfg.TransactionTimeout, cfg.lastCommits = time.Minute, time.Minute
 	cfg.weak.noGeneration = strings.Contains(os.Getenv(crashFreeze), "noGeneration")
 	var seen, thawed atomic.Int64
 	cfg.Trace = func(now string) {
@@ -41,6 +42,7 @@ func freezeAt(cfg *Config, step string, at int64) {
 				for frozenUnit.Load().Trouble() == nil {
 					time.Sleep(time.Millisecond)
 				}
+				fmt.Fprintln(os.Stderr, frozenUnit.Load().Trouble())
 				os.Exit(exitRefused)
 			}()
 		}
@@ -124,7 +126,7 @@ func TestProtect_AZombieCannotCommit(t *testing.T) {
 			w.produce(100, 20)
 			w.caughtUp(heir)
 			if got := z.thaw(); got != c.want {
-				t.Errorf("the zombie's commit: %d, want %d (%d is committed, %d refused)", got, c.want, exitCommitted, exitRefused)
+				t.Errorf("the zombie's commit: %d, want %d (%d is committed, %d refused): %s", got, c.want, exitCommitted, exitRefused, z.out)
 			}
 			if faults := w.faults(); (len(faults) > 0) != (c.want == exitCommitted) {
 				t.Errorf("faults in what is committed: %d, want some: %t: %.300q", len(faults), c.want == exitCommitted, faults)

@@ -185,10 +185,10 @@ func (s *session) process(b *batch) {
 }
 
 // close ends the session after Goka's partition processors have stopped: the commit under way ends,
-// one more follows, both within half a session timeout; then nothing of this session touches state.
+// one more follows, both within lastCommits; then nothing of this session touches state.
 func (s *session) close() {
 	s.cancel(errSessionOver)
-	late := time.AfterFunc(s.unit.cfg.SessionTimeout/2, s.stopCommits)
+	late := time.AfterFunc(s.unit.cfg.lastCommits, s.stopCommits)
 	defer late.Stop()
 	<-s.done
 	if s.failure() == nil && s.producer != nil && len(s.parts) > 0 {

@@ -72,6 +72,7 @@ type Config struct {
 	Storage func(storage.Storage) storage.Storage
 
 	topicsEvery     time.Duration // how often a session looks whether its topics are still the same (default 10 s)
+	lastCommits     time.Duration // how long the commits of a session may go on that has ended (default SessionTimeout/2)
 	diskBufferBytes int           // a partition's memtable, and its block cache (default 16 MiB)
 	weak            weakness
 }
@@ -114,6 +115,7 @@ func (c *Config) setDefaults() {
 	set(&c.TransactionTimeout, 10*time.Second)
 	set(&c.LocalStateMaxAge, 24*time.Hour)
 	set(&c.topicsEvery, 10*time.Second)
+	set(&c.lastCommits, c.SessionTimeout/2)
 	if c.diskBufferBytes == 0 {
 		c.diskBufferBytes = diskBufferBytes
 	}
