@@ -333,7 +333,7 @@ func TestProcessor_ASecondJobOfTheSameNameStopsAndTheFirstGoesOn(t *testing.T) {
 				t.Errorf("got %v, want a fail-stop with a mend", err)
 			}
 			j.mustWrite(j.mustClient(), j.ones(100)...)
-			first.waitLevel("after")
+			first.waitFor("the events that were written after", func(map[string]float64) bool { return j.committedEvents() >= 200 })
 			first.stop()
 			for id, st := range j.table() {
 				if st.Count != 20 {

@@ -100,6 +100,16 @@ func (c *caller) measure(ctx context.Context, d time.Duration) (*measurement, er
 	return m, ctx.Err()
 }
 
+// add takes in what was seen afterwards.
+func (m *measurement) add(o *measurement) {
+	m.took = append(m.took, o.took...)
+	slices.Sort(m.took)
+	m.failed, m.heard, m.broken = m.failed+o.failed, m.heard+o.heard, o.broken
+	if m.first == "" {
+		m.first = o.first
+	}
+}
+
 func (m *measurement) quantile(q float64) time.Duration {
 	return m.took[min(len(m.took)-1, int(q*float64(len(m.took))))]
 }

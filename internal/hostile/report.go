@@ -127,14 +127,19 @@ func (r *Report) Faults() []string {
 	} else if before, after := r.memory.growth(); !r.memory.flat() {
 		fault("memory is not flat: %.0f MiB in the second third of the time, %.0f MiB in the last", before, after)
 	}
+	return append(all, r.idle()...)
+}
+
+// idle are the attacks of which none was turned away, and the limits that nobody met.
+func (r *Report) idle() (all []string) {
 	for _, t := range r.tallies {
 		if t.tried.Load() == 0 || t.turned.Load() == 0 {
-			fault("%s: tried %d times, turned away %d times; want some of both", t.name, t.tried.Load(), t.turned.Load())
+			all = append(all, fmt.Sprintf("%s: tried %d times, turned away %d times; want some of both", t.name, t.tried.Load(), t.turned.Load()))
 		}
 	}
 	for _, reason := range []string{"bad_token", "too_many_failures", "client_rate", "url_too_long", "tls_handshake", "view_limit"} {
 		if r.refused[reason] == 0 {
-			fault("nothing was refused as %s", reason)
+			all = append(all, "nothing was refused as "+reason)
 		}
 	}
 	return all

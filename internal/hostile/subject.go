@@ -46,7 +46,7 @@ flags:
 // Limits of the view under attack: low enough to be reached by one machine.
 const (
 	clientConnections = 150
-	clientRate        = 500
+	clientRate        = 200
 	clientWatchers    = 20
 	ids               = 1000
 	eventsPerSecond   = 200
