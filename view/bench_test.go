@@ -47,19 +47,11 @@ func benchView(b *testing.B) *running {
 // other, and nothing else.
 func BenchmarkReads(b *testing.B) {
 	r := benchView(b)
-	random := func() string { return benchID(rand.IntN(benchIDs)) }
-	hundred := func() []string {
-		ids := make([]string, 100)
-		for i := range ids {
-			ids[i] = random()
-		}
-		return ids
-	}
 	b.Run("core/get", func(b *testing.B) {
 		b.ReportAllocs()
 		var s codecs.State
 		for b.Loop() {
-			if _, err := r.Get(b.Context(), random(), Read{}, &s); err != nil {
+			if _, err := r.Get(b.Context(), someID(), Read{}, &s); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -67,34 +59,11 @@ func BenchmarkReads(b *testing.B) {
 	b.Run("core/batch100", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			a, err := r.batch(b.Context(), &pb.BatchGetRequest{Ids: hundred()})
+			a, err := r.batch(b.Context(), &pb.BatchGetRequest{Ids: hundredIDs()})
 			if err != nil {
 				b.Fatal(err)
 			}
 			a.appendProto(nil)
-		}
-	})
-	b.Run("handler/get", func(b *testing.B) {
-		b.ReportAllocs()
-		h := r.Handler()
-		for b.Loop() {
-			rec := &discard{header: http.Header{}}
-			h.ServeHTTP(rec, mustRequest(b, "/v1/ids/"+random()))
-			if rec.status != 200 {
-				b.Fatal(rec.status)
-			}
-		}
-	})
-	b.Run("handler/batch100", func(b *testing.B) {
-		b.ReportAllocs()
-		h := r.Handler()
-		for b.Loop() {
-			rec := &discard{header: http.Header{}}
-			body := `{"ids":["` + strings.Join(hundred(), `","`) + `"]}`
-			h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, BatchPath, strings.NewReader(body)))
-			if rec.status != 200 {
-				b.Fatal(rec.status)
-			}
 		}
 	})
 	for _, conns := range []int{1, 16} {
@@ -102,7 +71,7 @@ func BenchmarkReads(b *testing.B) {
 			c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns, MaxConnsPerHost: conns, DisableCompression: true}}
 			defer c.CloseIdleConnections()
 			load(b, conns, func(context.Context) error {
-				resp, err := c.Get(r.url + "/v1/ids/" + random())
+				resp, err := c.Get(r.url + "/v1/ids/" + someID())
 				if err != nil {
 					return err
 				}
@@ -114,18 +83,56 @@ func BenchmarkReads(b *testing.B) {
 		b.Run(fmt.Sprintf("grpc/get/%d", conns), func(b *testing.B) {
 			c := tidemarkv1connect.NewViewClient(h2c(b), r.url, connect.WithGRPC())
 			load(b, conns, func(ctx context.Context) error {
-				_, err := c.Get(ctx, &pb.GetRequest{Id: random()})
+				_, err := c.Get(ctx, &pb.GetRequest{Id: someID()})
 				return err
 			})
 		})
 		b.Run(fmt.Sprintf("grpc/batch100/%d", conns), func(b *testing.B) {
 			c := tidemarkv1connect.NewViewClient(h2c(b), r.url, connect.WithGRPC())
 			load(b, conns, func(ctx context.Context) error {
-				_, err := c.BatchGet(ctx, &pb.BatchGetRequest{Ids: hundred()})
+				_, err := c.BatchGet(ctx, &pb.BatchGetRequest{Ids: hundredIDs()})
 				return err
 			})
 		})
 	}
+}
+
+// BenchmarkHandler is reads without sockets.
+func BenchmarkHandler(b *testing.B) {
+	r := benchView(b)
+	b.Run("get", func(b *testing.B) {
+		b.ReportAllocs()
+		h := r.Handler()
+		for b.Loop() {
+			rec := &discard{header: http.Header{}}
+			h.ServeHTTP(rec, mustRequest(b, "/v1/ids/"+someID()))
+			if rec.status != 200 {
+				b.Fatal(rec.status)
+			}
+		}
+	})
+	b.Run("batch100", func(b *testing.B) {
+		b.ReportAllocs()
+		h := r.Handler()
+		for b.Loop() {
+			rec := &discard{header: http.Header{}}
+			body := `{"ids":["` + strings.Join(hundredIDs(), `","`) + `"]}`
+			h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, BatchPath, strings.NewReader(body)))
+			if rec.status != 200 {
+				b.Fatal(rec.status)
+			}
+		}
+	})
+}
+
+func someID() string { return benchID(rand.IntN(benchIDs)) }
+
+func hundredIDs() []string {
+	ids := make([]string, 100)
+	for i := range ids {
+		ids[i] = someID()
+	}
+	return ids
 }
 
 // load asks from several sides at once.
