@@ -59,7 +59,6 @@ func flaky(t *testing.T, weak weakness) (results map[string]view.Produced, there
 	callers.Wait()
 	wire.set(nil)
 	w.await("the end of what is on its way", func() bool { return w.inflight.Load() == 0 })
-	j.kafka.Dial = nil
 	there = map[string][]string{}
 	for _, r := range j.written() {
 		id := string(r.Key)
@@ -141,7 +140,6 @@ func TestIngest_BrokersAway(t *testing.T) {
 	if a := w.post(one, "", strings.NewReader(event("a", 1))); a.status != 200 {
 		t.Errorf("when the broker is back: got %d %s", a.status, a.body)
 	}
-	j.kafka.Dial = nil
 	if got := j.written(); len(got) != 1 {
 		t.Errorf("got %d records, want the one that was acknowledged", len(got))
 	}

@@ -31,6 +31,10 @@ func madeAgain(t *testing.T, weak weakness) (acked, right bool) {
 		_, err := adm.CreateTopic(t.Context(), 3, 1, nil, j.input)
 		return err == nil
 	})
+	w.await("the new one's leaders", func() bool {
+		ends, err := adm.ListEndOffsets(t.Context(), j.input)
+		return err == nil && ends.Error() == nil
+	})
 	got, err := w.Produce(t.Context(), [][]byte{[]byte(event("a", 1))}, false)
 	if err != nil {
 		t.Fatal(err)
