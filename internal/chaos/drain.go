@@ -3,11 +3,25 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/tidemark/tidemark/eos"
 	"github.com/twmb/franz-go/pkg/kadm"
 )
+
+// oneStays ends all processors but the first. Those of stock Goka can keep each other out for ever where the machine is slow: each
+// joins the group alone, while the other has lost its place and waits some seconds to join again.
+func (r *run) oneStays() {
+	for _, s := range r.slots[1:] {
+		s.wanted.Store(false)
+		s.op.Lock()
+		if err := s.end(syscall.SIGTERM, stopWithin); err != nil {
+			r.blame(err)
+		}
+		s.op.Unlock()
+	}
+}
 
 // drain waits until the group has committed everything that lies in the input and the loop.
 func (r *run) drain(ctx context.Context) error {

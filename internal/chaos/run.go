@@ -218,6 +218,9 @@ func (r *run) work(ctx context.Context) error {
 		return err
 	}
 	r.say("everything is produced")
+	if r.cfg.Subject == Stock {
+		r.oneStays()
+	}
 	if err := r.drain(ctx); err != nil {
 		for _, s := range r.slots {
 			err = errors.Join(err, s.signal(syscall.SIGQUIT)) // the logs get the stacks

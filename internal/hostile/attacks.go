@@ -96,6 +96,7 @@ func halfOpen(ctx context.Context, s *subject, count *tally, side int) {
 		}
 		stop()
 		conn.Close()
+		pause(ctx, 200*time.Millisecond)
 	}
 }
 
@@ -119,7 +120,7 @@ func connections(ctx context.Context, s *subject, count *tally, _ int) {
 			conn.Close()
 			return
 		}
-		if open = append(open, conn); len(open) > 2*clientConnections {
+		if open = append(open, conn); len(open) > 2*s.limits.Connections {
 			open[0].Close()
 			open = open[1:]
 		}

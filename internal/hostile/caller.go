@@ -74,7 +74,7 @@ type measurement struct {
 }
 
 // readsEvery is how often the good client reads.
-const readsEvery = 20 * time.Millisecond
+const readsEvery = 200 * time.Millisecond
 
 func (c *caller) measure(ctx context.Context, d time.Duration) (*measurement, error) {
 	m := &measurement{}

@@ -18,6 +18,7 @@ func TestHostile_AViewStands(t *testing.T) {
 	}
 	report, err := Run(t.Context(), Config{
 		Binary: binary, For: 15 * time.Second, Calm: 2 * time.Second, P99Max: 5 * time.Second, MemoryMiBMax: 768, Log: t.Output(),
+		Limits: Limits{Connections: 10, Rate: 8, Failures: 1, Watchers: 5},
 	})
 	if err != nil {
 		t.Fatal(err)

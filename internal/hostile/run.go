@@ -21,10 +21,30 @@ type Config struct {
 	For    time.Duration
 	Calm   time.Duration // how long it is calm before and afterwards, for comparison
 	P99Max time.Duration // of the well-behaved client under attack, which shares the machine with attackers and view
+	Limits Limits        // of the view; each field's zero value is its default
 	// MemoryMiBMax bounds what the view takes; 0: it must be flat, which minutes show and seconds, in which the heap still grows to
 	// its size, do not.
 	MemoryMiBMax float64
 	Log          io.Writer // what happens, as it happens
+}
+
+// Limits of the view under attack, low enough to be reached by one machine, and by one that has other work if they are lower.
+type Limits struct {
+	Connections int // of one address (default 150)
+	Rate        int // requests a second of one client (default 200)
+	Failures    int // wrong tokens a second of one address (default 10)
+	Watchers    int // of one client (default 20)
+}
+
+func (l *Limits) fill() {
+	for _, n := range []struct {
+		field *int
+		value int
+	}{{&l.Connections, 150}, {&l.Rate, 200}, {&l.Failures, 10}, {&l.Watchers, 20}} {
+		if *n.field == 0 {
+			*n.field = n.value
+		}
+	}
 }
 
 // Run is hostile to a view, and reports. The error is that it could not be; what did not hold is in the report.
@@ -36,7 +56,8 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := startSubject(ctx, cfg.Binary, dir)
+	cfg.Limits.fill()
+	s, err := startSubject(ctx, cfg.Binary, dir, cfg.Limits)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +101,10 @@ func (r *Report) underAttack(ctx context.Context, cfg Config, s *subject, good *
 	watching.Go(func() { r.memory.follow(attacking, s, cfg.Log) })
 	r.during, err = good.measure(ctx, cfg.For)
 	for longer := 0; err == nil && longer < 3; longer++ {
-		if r.refused, err = s.refused(ctx); err != nil || len(r.idle()) == 0 {
-			break
+		if refused, err := s.refused(ctx); err == nil { // else that call fell victim to the attacks
+			if r.refused = refused; len(r.idle()) == 0 {
+				break
+			}
 		}
 		fmt.Fprintf(cfg.Log, "going on: %q\n", r.idle())
 		var more *measurement

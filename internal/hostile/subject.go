@@ -43,17 +43,14 @@ flags:
   big: {when: totals.sum >= 100}
 `
 
-// Limits of the view under attack: low enough to be reached by one machine.
 const (
-	clientConnections = 150
-	clientRate        = 200
-	clientWatchers    = 20
-	ids               = 1000
-	eventsPerSecond   = 200
+	ids             = 1000
+	eventsPerSecond = 200
 )
 
 // subject is a view, and what makes its table.
 type subject struct {
+	limits Limits
 	addr   string
 	pool   *x509.CertPool
 	tokens map[string]string // by name: good, flood, lazy, admin
@@ -66,9 +63,9 @@ type subject struct {
 	cease    context.CancelFunc
 }
 
-func startSubject(ctx context.Context, binary, dir string) (s *subject, err error) {
+func startSubject(ctx context.Context, binary, dir string, limits Limits) (s *subject, err error) {
 	ctx, cease := context.WithCancel(ctx)
-	s = &subject{tokens: map[string]string{}, log: filepath.Join(dir, "view.log"), cease: cease}
+	s = &subject{limits: limits, tokens: map[string]string{}, log: filepath.Join(dir, "view.log"), cease: cease}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stop())
@@ -90,8 +87,8 @@ func startSubject(ctx context.Context, binary, dir string) (s *subject, err erro
 	}
 	s.view = exec.Command(binary, append([]string{
 		"view", "--listen", "127.0.0.1:0", "--state", filepath.Join(dir, "view"), "--serve-tls-cert", filepath.Join(dir, "cert.pem"), "--serve-tls-key", filepath.Join(dir, "key.pem"),
-		"--principals", filepath.Join(dir, "principals"), "--client-connections-max", strconv.Itoa(clientConnections), "--client-rate", strconv.Itoa(clientRate),
-		"--client-watchers-max", strconv.Itoa(clientWatchers), "--header-timeout", "3s", "--read-timeout", "3s", "--idle-timeout", "3s", "--log-requests",
+		"--principals", filepath.Join(dir, "principals"), "--client-connections-max", strconv.Itoa(limits.Connections), "--client-rate", strconv.Itoa(limits.Rate),
+		"--client-failures", strconv.Itoa(limits.Failures), "--client-watchers-max", strconv.Itoa(limits.Watchers), "--header-timeout", "3s", "--read-timeout", "3s", "--idle-timeout", "3s", "--log-requests",
 	}, common...)...)
 	s.view.Env = append(os.Environ(), "GOMEMLIMIT=", "GOGC=")
 	if err := s.start(s.view, s.log); err != nil {
@@ -127,7 +124,7 @@ func (s *subject) certificate(dir string) error {
 
 func (s *subject) principals(dir string) error {
 	var file bytes.Buffer
-	for name, roles := range map[string]string{"good": "read,watch", "flood": "read", "lazy": "watch", "admin": "admin"} {
+	for name, roles := range map[string]string{"good": "read,watch", "flood": "read", "lazy": "watch", "first": "read", "admin": "admin"} {
 		set, err := guard.ParseRoles(roles)
 		if err != nil {
 			return err
@@ -198,7 +195,7 @@ func (s *subject) ready(ctx context.Context) error {
 			}
 			s.addr = string(m[1])
 		}
-		status, body, err := s.get(ctx, client, "good", "/v1/ids/id-1")
+		status, body, err := s.get(ctx, client, "first", "/v1/ids/id-1")
 		if last = fmt.Sprint(status, string(body), err); status == http.StatusOK {
 			return nil
 		}
