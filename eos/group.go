@@ -104,6 +104,7 @@ func (g *group) Consume(ctx context.Context, topics []string, handler sarama.Con
 			return stop
 		}
 		g.unit.log.Warn("session failed; joining again", "cause", err, "attempt", failures.n+1)
+		g.unit.hanging(err, &failures)
 		g.recoverFrom(ctx, err, topics)
 		failures.wait(ctx)
 	}
@@ -221,6 +222,26 @@ func (u *Unit) gone(ctx context.Context, err error, failures *attempts) error {
 	}
 	return nil
 }
+
+// hanging says what hides the group's offsets for so long that no open transaction can: fenceAll has ended those, and brokers end
+// others after their timeout. But a coordinator passes over a partition that has no leader when a transaction's markers are due, and calls
+// the transaction complete (KAFKA-20734, seen with 4.3.1). Only the markers that
+// KIP-664 lets an administrator write help then.
+func (u *Unit) hanging(err error, failures *attempts) {
+	switch {
+	case !errors.Is(err, sarama.ErrUnstableOffsetCommit):
+		failures.hidden = time.Time{}
+	case failures.hidden.IsZero():
+		failures.hidden = time.Now()
+	case time.Since(failures.hidden) > hangingAfter:
+		u.log.Error("a transaction that the brokers themselves have forgotten hides the group's offsets; nothing is lost, but nothing goes on",
+			"group", u.cfg.Names.Group(), "since", failures.hidden,
+			"mend", "find it with `kafka-transactions.sh find-hanging`, abort it with `kafka-transactions.sh abort` in each of its partitions, __consumer_offsets among them; see Hanging transactions in docs/exactly-once.md")
+	}
+}
+
+// hangingAfter is longer than brokers take to end a transaction that nobody ends.
+const hangingAfter = time.Minute
 
 // neverMended are answers of brokers that trying again does not change. sarama has its own values.
 var neverMended = []error{
@@ -377,6 +398,7 @@ type attempts struct {
 	n       int
 	places  map[string]int // failures at one record; a record that was handled never comes again
 	missing time.Time      // since when a topic has been missing
+	hidden  time.Time      // since when the group's offsets are hidden by a transaction
 }
 
 // reset follows progress. What failed at a record still counts: others may have made the progress.

@@ -92,7 +92,10 @@ func TestProcessor_WaitsForBrokersAndInputAndOutlivesAnOutage(t *testing.T) {
 	}
 	write(50)
 	r.waitFor("the first events", func(m map[string]float64) bool { return m["tidemark_events_applied_total"] > 0 })
-	write(50) // the outage may meet them uncommitted
+	write(50)
+	// With no commit under way: of one, the only replica of a partition can lose the markers (Hanging transactions in
+	// docs/exactly-once.md). Those under way are met by the outages of internal/chaos, where brokers have replicas.
+	r.waitFor("all events, committed", func(map[string]float64) bool { return j.committedEvents() >= want })
 	mustStopNode(t, node)
 	away := time.NewTimer(21 * time.Second)
 	log.waitFor(t, "level=WARN", "joining again")
