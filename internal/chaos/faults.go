@@ -75,7 +75,11 @@ func (r *run) begin(ctx context.Context, n int, f fault, begin func(func() error
 		s.op.Unlock()
 		return err
 	}
-	r.mark(f.kind)
+	if f.kind == kindRestart && r.wanted() == 1 {
+		r.mark(markAlone)
+	} else {
+		r.mark(f.kind)
+	}
 	r.say("fault %d: %s: %s (pid %d) for %v", n, f.kind, s.task.Instance, s.pid(), f.lasts.Round(time.Millisecond))
 	begin(func() error {
 		defer s.op.Unlock()
@@ -84,15 +88,19 @@ func (r *run) begin(ctx context.Context, n int, f fault, begin func(func() error
 	return nil
 }
 
-// towards is the kind of scaling that is possible.
-func (r *run) towards(kind string) string {
-	wanted := 0
+// wanted is how many processors there are to be.
+func (r *run) wanted() (n int) {
 	for _, s := range r.slots {
 		if s.wanted.Load() {
-			wanted++
+			n++
 		}
 	}
-	switch wanted {
+	return n
+}
+
+// towards is the kind of scaling that is possible.
+func (r *run) towards(kind string) string {
+	switch r.wanted() {
 	case 1:
 		return kindMore
 	case len(r.slots):
@@ -168,7 +176,9 @@ func (r *run) do(ctx context.Context, f fault, s *slot) error {
 	if err := pause(ctx, f.lasts); err != nil {
 		return nil
 	}
-	r.mark(markRestart)
+	if f.kind != kindRestart { // which is the stop and the start
+		r.mark(markRestart)
+	}
 	r.say("  %s starts again", s.task.Instance)
 	return s.start(r.endedByItself(s))
 }

@@ -42,6 +42,10 @@ const (
 	kindController  = "broker killed: controller"
 )
 
+// markAlone is a clean restart of the only processor. The group is empty in between, and Kafka has the first member of an empty
+// group wait (group.initial.rebalance.delay.ms, 3 s by default).
+const markAlone = kindRestart + ", the only processor"
+
 // What follows a fault; marks of the log alone.
 const (
 	markRestart = "restart"
