@@ -225,8 +225,7 @@ func (u *Unit) gone(ctx context.Context, err error, failures *attempts) error {
 
 // hanging says what hides the group's offsets for so long that no open transaction can: fenceAll has ended those, and brokers end
 // others after their timeout. But a coordinator passes over a partition that has no leader when a transaction's markers are due, and calls
-// the transaction complete (KAFKA-20734, seen with 4.3.1). Only the markers that
-// KIP-664 lets an administrator write help then.
+// the transaction complete (KAFKA-20734, seen with 4.3.1). Only the markers that KIP-664 lets an administrator write help then.
 func (u *Unit) hanging(err error, failures *attempts) {
 	switch {
 	case !errors.Is(err, sarama.ErrUnstableOffsetCommit):

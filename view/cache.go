@@ -67,11 +67,14 @@ func (c *cache) entry(id string) cacheEntry {
 	defer shard.mu.Unlock()
 	shard.all++
 	e := shard.young.entry(hash)
-	if e == nil {
-		if e = shard.old.entry(hash); e != nil {
-			shard.add(c.most, hash, e.whole()) // e itself stays where it is
-		}
+	if e != nil {
+		return e
 	}
+	if e = shard.old.entry(hash); e == nil {
+		shard.misses++
+		return nil
+	}
+	shard.add(c.most, hash, e.whole()) // e itself stays where it is
 	return e
 }
 
@@ -95,15 +98,16 @@ func (c *cache) entries(ids []string) []cacheEntry {
 
 // show appends the state that is in an entry, where it is what a reader of s has of the ID.
 func (c *cache) show(dst []byte, s *published, id string, e cacheEntry) (out []byte, version uint64, ok bool) {
-	if e != nil && string(e.id()) == id && e.turn() >= s.since && e.turn() <= s.turn {
+	if e == nil {
+		return dst, 0, false
+	}
+	if string(e.id()) == id && e.turn() >= s.since && e.turn() <= s.turn {
 		return append(dst, e.state()...), e.version(), true
 	}
-	if c.most > 0 {
-		shard, _ := c.shard(id)
-		shard.mu.Lock()
-		shard.misses++
-		shard.mu.Unlock()
-	}
+	shard, _ := c.shard(id)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	shard.misses++
 	return dst, 0, false
 }
 
