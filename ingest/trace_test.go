@@ -184,17 +184,27 @@ func TestTrace_OfEventsThatAreRefusedOrRekeyed(t *testing.T) {
 		{Topic: j.input, Partition: home, Key: []byte("a"), Value: []byte("{"), Headers: header},
 		{Topic: j.input, Partition: (home + 1) % 3, Key: []byte("other"), Value: []byte(event("a", 1)), Headers: header},
 	}
-	for range 2000 {
-		records = append(records, &kgo.Record{Topic: j.input, Partition: home, Key: []byte("a"), Value: []byte(event("a", 1)), Headers: header})
-	}
-	if err := cl.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
-		t.Fatal(err)
+	write := func(records ...*kgo.Record) {
+		if err := cl.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w := j.produces(nil).counts()
-	w.await("everything", func() bool {
-		sum, err := w.sum("a", fmt.Sprintf("%d@2000", home))
-		return err == nil && sum == "2001"
-	})
+	counted := func(want, token string) {
+		w.await("a sum of "+want, func() bool {
+			sum, err := w.sum("a", token)
+			return err == nil && sum == want
+		})
+	}
+	// One at a time: the bound is the partition's, and a crowd would take every span from these two.
+	write(records...)
+	counted("1", fmt.Sprintf("%d@0", home))
+	var crowd []*kgo.Record
+	for range 2000 {
+		crowd = append(crowd, &kgo.Record{Topic: j.input, Partition: home, Key: []byte("a"), Value: []byte(event("a", 1)), Headers: header})
+	}
+	write(crowd...)
+	counted("2001", fmt.Sprintf("%d@2000", home))
 	spans := in(kept, traceID)["process "+j.input]
 	outcomes := map[string]int{}
 	for i := range spans {
