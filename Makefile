@@ -14,6 +14,7 @@ CHAOS    := -brokers 3 -property broker.session.timeout.ms=4000 -network -views 
 DEFAULTS := -kafka-defaults -session 6s -settle
 FAILOVER := $(DEFAULTS) -brokers 3 -views 2 -views-within 5s -only "broker killed: a leader" -only "broker killed: group coordinator" \
 	-only "broker killed: transaction coordinator" -only "broker killed: controller" -faults 4 -apart 61s -events 100000
+COMING   := -only "one more processor" -only "one processor fewer" -only "clean restart" -only "kill -9, started again at once"
 TOKENS   := -views 2 -only "kill -9" -only "kill -9, state deleted" -only "kill -9 in a commit" -only "clean restart" -only freeze \
 	-only "view: kill -9" -only "view: kill -9, state deleted" -only "view: freeze" -only "view: clean restart"
 
@@ -26,7 +27,7 @@ bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minut
 build: ## build bin/tidemark
 	CGO_ENABLED=0 go build -trimpath -o bin/tidemark ./cmd/tidemark
 
-chaos: bin/chaos ## 3 brokers, 1,000,000 events, 90 faults of 28 kinds, views asked all the time; about 8 minutes; ARGS="-seed N …"
+chaos: bin/chaos ## 3 brokers, 1,000,000 events, 90 faults of 29 kinds, views asked all the time; about 8 minutes; ARGS="-seed N …"
 	bin/chaos $(CHAOS) -faults 90 -every 3s -events 1000000 $(ARGS)
 
 chaos-long: bin/chaos ## the same with 400 faults and 5,000,000 events, and stock Goka as the control, which must lose count
@@ -87,10 +88,11 @@ sim-long: ## 100,000 simulated crashes, about 25 minutes; ARGS="-for 8m" for a p
 stall: ## what watchers that take nothing cost the others: 10 % at most, on a quiet machine; 5 minutes
 	go run ./internal/watchers/cmd -stall 8 -watchers 500 -rate 500 -pad 800 -for 12s $(ARGS)
 
-takeover: bin/chaos ## 50 takeovers after kill -9 at default settings, then processors that join, leave and restart; about 10 minutes
-	bin/chaos $(DEFAULTS) -processors 3 -only "kill -9" -within any=10s -faults 50 -every 1s -events 100000 $(ARGS)
-	bin/chaos $(DEFAULTS) -processors 2 -processors-max 4 -only "one more processor" -only "one processor fewer" -only "clean restart" \
-		-within any=10s -within "clean restart=3s" -faults 30 -every 2s -events 100000 $(ARGS)
+takeover: bin/chaos ## 50 takeovers after kill -9 at default settings, then processors that join, leave and restart; about 15 minutes
+	bin/chaos $(DEFAULTS) -processors 3 -only "kill -9" -down 8s -within any=10s -faults 50 -every 1s -events 100000 $(ARGS)
+	bin/chaos $(DEFAULTS) -processors 2 -processors-max 4 $(COMING) -within any=10s -within "clean restart=3s" -faults 40 -every 2s -events 100000 $(ARGS)
+	bin/chaos $(DEFAULTS) -processors 1 -only "clean restart" -only "kill -9, started again at once" \
+		-within any=10s -within "clean restart, the only processor=3s" -faults 20 -every 2s -events 100000 $(ARGS)
 
 test: tools lint ## everything: unit, embedded broker, real Kafka, under the race detector; REQUIRE=1 fails on a skip
 	go run ./internal/testreport $(TESTFLAGS) $(PACKAGES)

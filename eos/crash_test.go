@@ -24,7 +24,8 @@ const (
 	crashDir      = "CRASH_DIR"
 	crashStep     = "CRASH_STEP"
 	crashAt       = "CRASH_AT"
-	crashFreeze   = "CRASH_FREEZE" // not killed but frozen; see protect_zombie_test.go
+	crashFreeze   = "CRASH_FREEZE"  // not killed but frozen; see protect_zombie_test.go
+	crashSession  = "CRASH_SESSION" // the session timeout; see slot_test.go
 )
 
 func TestMain(m *testing.M) {
@@ -44,6 +45,9 @@ func runCrashChild() {
 	w := &world{kafka: &Kafka{Brokers: strings.Split(os.Getenv(crashBrokers), ",")}, names: names, input: names.Job + "-in"}
 	cfg := w.config(os.Getenv(crashInstance), os.Getenv(crashDir))
 	shortWaits(&cfg)
+	if d, err := time.ParseDuration(os.Getenv(crashSession)); err == nil {
+		cfg.SessionTimeout = d
+	}
 	if os.Getenv(crashFreeze) != "" {
 		freezeAt(&cfg, os.Getenv(crashStep), at)
 	} else {

@@ -113,11 +113,9 @@ func OpenDisk(dir string, id DiskID, maxAge time.Duration, now time.Time, option
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	files, err := storage.OpenFile(dir, false)
-	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, storage.ErrLocked) {
-		return nil, fmt.Errorf("%w: %s is held by another process; give each its own directory", ErrLocked, dir)
-	} else if err != nil {
-		return nil, fmt.Errorf("open state directory %s: %w", dir, err)
+	files, err := openFiles(dir)
+	if err != nil {
+		return nil, err
 	}
 	d := &Disk{dir: dir, id: id, stor: files, flushedAt: time.Now()}
 	if tuning.wrap != nil {
@@ -133,6 +131,17 @@ func OpenDisk(dir string, id DiskID, maxAge time.Duration, now time.Time, option
 		return nil, errors.Join(fmt.Errorf("open state directory %s: %w", dir, err), files.Close())
 	}
 	return d, nil
+}
+
+// openFiles locks a directory for this process and answers its files.
+func openFiles(dir string) (storage.Storage, error) {
+	files, err := storage.OpenFile(dir, false)
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, storage.ErrLocked) {
+		return nil, fmt.Errorf("%w: %s is held by another process; give each its own directory", ErrLocked, dir)
+	} else if err != nil {
+		return nil, fmt.Errorf("open state directory %s: %w", dir, err)
+	}
+	return files, nil
 }
 
 // resume opens what is there. It answers why that cannot be used, or an error of the environment.

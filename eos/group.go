@@ -23,6 +23,7 @@ type group struct {
 	client sarama.Client
 	inner  sarama.ConsumerGroup
 	errs   chan error
+	keeps  bool // a member stays for the next life
 	once   sync.Once
 }
 
@@ -67,11 +68,22 @@ func (g *group) Consume(ctx context.Context, topics []string, handler sarama.Con
 	}()
 	defer func() { <-drained }()
 	defer g.closeInner()
+	defer func() {
+		if ctx.Err() != nil && g.unit.keepsPlace() {
+			g.keeps = true
+			g.unit.links.cut() // sarama would leave the group
+		}
+	}()
 	if g.unit.cfg.weak.noSlot {
 		g.unit.log.Debug("not looking for another of the same name")
-	} else if err := g.unit.waitForSlot(ctx); err != nil {
+	} else if dead, err := g.unit.waitForSlot(ctx); err != nil {
 		g.unit.setFatal(err)
 		return err
+	} else if dead != "" {
+		ctx, over := context.WithCancel(ctx)
+		var retiring sync.WaitGroup
+		retiring.Go(func() { g.unit.retire(ctx, dead) })
+		defer func() { over(); retiring.Wait() }()
 	}
 	var failures attempts
 	for ctx.Err() == nil {
@@ -145,56 +157,6 @@ func (g *group) recoverFrom(ctx context.Context, err error, topics []string) {
 	if err := g.client.RefreshMetadata(topics...); err != nil {
 		g.unit.log.Info("looking up the leaders", "cause", err)
 	}
-}
-
-// waitForSlot refuses an instance name that a live member of the group has. An earlier life of this
-// very instance leaves the group after the session timeout at the latest, so it is waited for.
-func (u *Unit) waitForSlot(ctx context.Context) error {
-	deadline, said := time.Now().Add(2*u.cfg.SessionTimeout), ""
-	for ctx.Err() == nil {
-		live, err := u.admin.liveInstances(ctx, u.cfg.Names.Group())
-		switch {
-		case err != nil:
-			if said != err.Error() {
-				said = err.Error()
-				u.log.Warn("asking for the group's members", "cause", err)
-			}
-			deadline = time.Now().Add(2 * u.cfg.SessionTimeout)
-		case !live[u.cfg.Instance]:
-			return nil
-		case time.Now().After(deadline):
-			return u.taken()
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(250 * time.Millisecond):
-		}
-	}
-	return nil
-}
-
-func (u *Unit) taken() error {
-	return fmt.Errorf("%w: a live member of group %s is called %q; stop it, or give this one another --instance", ErrInstanceTaken, u.cfg.Names.Group(), u.cfg.Instance)
-}
-
-// twin answers ErrInstanceTaken where a session was fenced again and again by another live member of the
-// same name: two that started at once saw no other, and would fence each other for ever. The member with
-// the lesser id goes on.
-func (u *Unit) twin(ctx context.Context, err error, own string, failures *attempts) error {
-	if own == "" || !errors.Is(err, kerr.ProducerFenced) && !errors.Is(err, kerr.InvalidProducerEpoch) && !errors.Is(err, kerr.InvalidProducerIDMapping) {
-		return nil
-	}
-	ids, err := u.admin.members(ctx, u.cfg.Names.Group(), u.cfg.Instance)
-	if err != nil {
-		u.log.Info("asking for the group's members", "cause", err)
-		return nil
-	}
-	for _, id := range ids {
-		if id < own && failures.at("twin") >= failuresMax {
-			return u.taken()
-		}
-	}
-	return nil
 }
 
 // gone answers a FailStop where topics of the job have been missing for longer than a broker that has just started may not know
@@ -292,7 +254,9 @@ func (g *group) Errors() <-chan error { return g.errs }
 
 func (g *group) closeInner() {
 	g.once.Do(func() {
-		if err := g.inner.Close(); err != nil {
+		if err := g.inner.Close(); g.keeps {
+			g.unit.log.Info("keeping this instance's place in the group for its next life")
+		} else if err != nil {
 			g.unit.log.Info("leaving the group", "cause", err)
 		}
 		if err := g.client.Close(); err != nil {
@@ -301,7 +265,7 @@ func (g *group) closeInner() {
 	})
 }
 
-// Close leaves the group.
+// Close leaves the group, unless Consume has kept the place in it.
 func (g *group) Close() error {
 	g.closeInner()
 	return nil
@@ -324,6 +288,9 @@ type sessionHandler struct {
 // Setup opens the session, then lets Goka make its partition processors, whose tables are recovered.
 func (h *sessionHandler) Setup(gs sarama.ConsumerGroupSession) error {
 	h.member = gs.MemberID()
+	if err := h.unit.slot.note(h.member, h.unit.cfg.Digest); err != nil {
+		h.unit.log.Info("noting the group member; a restart will wait for its session timeout", "cause", err)
+	}
 	s, err := h.unit.openSession(gs)
 	if err != nil {
 		h.cause = context.Cause(gs.Context())

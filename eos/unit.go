@@ -51,7 +51,8 @@ type Config struct {
 	Codec      Codec
 	NewHandler func(partition int32) Handler
 
-	From StartFrom // where a new job starts
+	From   StartFrom // where a new job starts
+	Finite bool      // it ends by itself and does not come back soon, so that its end always leaves the group
 
 	PendingBytesMax    int64         // back-pressure: callbacks wait while more than this is uncommitted (default 64 MiB)
 	CacheBytesMax      int64         // decoded values kept per partition (default 256 MiB over all partitions owned)
@@ -173,6 +174,7 @@ type Unit struct {
 	cfg     Config
 	log     *slog.Logger
 	admin   *admin
+	slot    *slot  // of the goroutine that is in the group
 	links   *links // of everything of sarama's
 	batches batchRegistry
 	opened  opened
@@ -191,7 +193,7 @@ func New(cfg Config) (*Unit, error) {
 		return nil, err
 	}
 	boundInflation(cfg.InflatedBytesMax)
-	u := &Unit{cfg: cfg, log: cfg.Logger, links: newLinks(cfg.Kafka.Dial), disks: map[int32]*ownedDisk{}}
+	u := &Unit{cfg: cfg, log: cfg.Logger, slot: newSlot(cfg.Dir, cfg.Instance), links: newLinks(cfg.Kafka.Dial), disks: map[int32]*ownedDisk{}}
 	if _, err := u.saramaConfig(); err != nil { // under Goka it would be met at every start again
 		return nil, fmt.Errorf("eos: %w", err)
 	}
@@ -213,6 +215,7 @@ func (u *Unit) Close() error {
 		errs = append(errs, d.close())
 		delete(u.disks, p)
 	}
+	errs = append(errs, u.slot.close())
 	u.admin.close()
 	return errors.Join(errs...)
 }

@@ -88,6 +88,7 @@ func (p *Processor) openUnit() error {
 	u.Kafka, u.Names, u.Input, u.Instance = p.cfg.Kafka, p.names, in.Topic, p.cfg.Instance
 	u.Digest, u.Dir = p.cfg.Rules.Schema().Digest, filepath.Join(p.cfg.StateDir, "table")
 	u.Codec, u.NewHandler, u.Logger = stateCodec{p.cfg.Rules}, p.newHandler, p.cfg.Logger
+	u.Finite = p.cfg.UntilCaughtUp
 	u.From = eos.StartFrom{Latest: in.From.Latest, HasMs: in.From.HasMs, AtMs: in.From.Ms}
 	onCommit := u.OnCommit
 	u.OnCommit = func(st eos.CommitStats) {
@@ -102,7 +103,7 @@ func (p *Processor) openUnit() error {
 	return err
 }
 
-// Run works until ctx ends (nil, after a last commit and leaving the group), until it is caught up if
+// Run works until ctx ends (nil, after a last commit and giving the group notice), until it is caught up if
 // that was asked for (nil, and ErrNotCaughtUp if ctx ended before), or until a fault that waiting does not mend: *eos.FailStop,
 // eos.ErrInstanceTaken. Brokers that are away are waited for. Run may be called once.
 func (p *Processor) Run(ctx context.Context) (err error) {

@@ -41,6 +41,7 @@ type Config struct {
 	Session    time.Duration // of the consumer group
 	Every      time.Duration // the mean time between two faults
 	Apart      time.Duration // and the least
+	Down       time.Duration // the least time that a killed process stays down
 	Settle     bool          // each fault waits until every partition commits again after the one before, and the group is whole
 	// Within bounds the gaps in the commits of a partition that follow a kind of fault, Any for every kind that is not named. The
 	// views' silence is bounded by ViewsWithin; 0 is no bound.

@@ -75,11 +75,11 @@ func (r *run) begin(ctx context.Context, n int, f fault, begin func(func() error
 		s.op.Unlock()
 		return err
 	}
-	if f.kind == kindRestart && r.wanted() == 1 {
-		r.mark(markAlone)
-	} else {
-		r.mark(f.kind)
+	as := f.kind
+	if back(as) && r.wanted() == 1 {
+		as += markAlone
 	}
+	r.mark(as)
 	r.say("fault %d: %s: %s (pid %d) for %v", n, f.kind, s.task.Instance, s.pid(), f.lasts.Round(time.Millisecond))
 	begin(func() error {
 		defer s.op.Unlock()
@@ -87,6 +87,9 @@ func (r *run) begin(ctx context.Context, n int, f fault, begin func(func() error
 	})
 	return nil
 }
+
+// back tells the kinds that are an end and a start at once.
+func back(kind string) bool { return kind == kindRestart || kind == kindKillBack }
 
 // wanted is how many processors there are to be.
 func (r *run) wanted() (n int) {
@@ -176,7 +179,7 @@ func (r *run) do(ctx context.Context, f fault, s *slot) error {
 	if err := pause(ctx, f.lasts); err != nil {
 		return nil
 	}
-	if f.kind != kindRestart { // which is the stop and the start
+	if !back(f.kind) {
 		r.mark(markRestart)
 	}
 	r.say("  %s starts again", s.task.Instance)

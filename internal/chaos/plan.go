@@ -15,6 +15,7 @@ const (
 	kindTerm           = "SIGTERM"
 	kindFreezeIn       = "freeze in a commit"
 	kindKillIn         = "kill -9 in a commit"
+	kindKillBack       = "kill -9, started again at once"
 	kindFreezeTakeover = "freeze in a takeover"
 	kindMore           = "one more processor"
 	kindFewer          = "one processor fewer"
@@ -42,9 +43,9 @@ const (
 	kindController  = "broker killed: controller"
 )
 
-// markAlone is a clean restart of the only processor. The group is empty in between, and Kafka has the first member of an empty
-// group wait (group.initial.rebalance.delay.ms, 3 s by default).
-const markAlone = kindRestart + ", the only processor"
+// markAlone ends the marks of restarts of the only processor: nobody else keeps the group from being empty in between, and Kafka has
+// the first member of an empty group wait (group.initial.rebalance.delay.ms, 3 s by default).
+const markAlone = ", the only processor"
 
 // What follows a fault; marks of the log alone.
 const (
@@ -67,7 +68,7 @@ type fault struct {
 func kinds(cfg *Config) []string {
 	all := []string{kindKill, kindFreeze, kindTerm, kindKill, kindFreeze, kindForget}
 	if cfg.Subject == Tidemark {
-		all = append(all, kindFreezeIn, kindKillIn, kindFreezeIn, kindFreezeTakeover, kindRestart, kindZombie, kindDiskFull, kindDiskSlow)
+		all = append(all, kindFreezeIn, kindKillIn, kindFreezeIn, kindFreezeTakeover, kindRestart, kindKillBack, kindZombie, kindDiskFull, kindDiskSlow)
 	}
 	if cfg.Network {
 		all = append(all, kindCut, kindCutLink, kindDelay, kindHalfOpen)
@@ -114,13 +115,13 @@ func plan(cfg *Config) []fault {
 			f.lasts = between(cfg.Session*12/10, cfg.Session*22/10)
 		case kindTerm:
 			f.lasts = between(0, cfg.Session)
-		case kindMore, kindFewer, kindRestart, kindViewRestart, kindZombie: // as long as it takes
+		case kindMore, kindFewer, kindRestart, kindKillBack, kindViewRestart, kindZombie: // as long as it takes
 		case kindCut, kindCutLink, kindDelay, kindHalfOpen, kindViewCut:
 			f.lasts = between(cfg.Session/2, cfg.Session*22/10)
 		case kindLeader, kindGroup, kindTransaction, kindController:
 			f.lasts = between(5*time.Second, 20*time.Second)
 		default: // before the group has noticed, or after
-			f.lasts = between(0, cfg.Session*2)
+			f.lasts = max(between(0, cfg.Session*2), cfg.Down)
 		}
 		faults[i] = f
 	}

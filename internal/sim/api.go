@@ -29,6 +29,7 @@ const (
 	keyAddOffsetsToTxn    = 25
 	keyEndTxn             = 26
 	keyTxnOffsetCommit    = 28
+	keyDescribeConfigs    = 32
 	keyListTransactions   = 66
 )
 
@@ -38,7 +39,7 @@ var versions = map[int16]struct{ min, max int16 }{
 	keyFindCoordinator: {0, 4}, keyJoinGroup: {2, 9}, keyHeartbeat: {0, 4}, keyLeaveGroup: {0, 5}, keySyncGroup: {0, 5},
 	keyDescribeGroups: {0, 5}, keyAPIVersions: {0, 4}, keyDeleteRecords: {0, 2}, keyInitProducerID: {0, 5},
 	keyAddPartitionsToTxn: {0, 3}, keyAddOffsetsToTxn: {0, 4}, keyEndTxn: {0, 5}, keyTxnOffsetCommit: {0, 5},
-	keyListTransactions: {0, 1},
+	keyDescribeConfigs: {1, 4}, keyListTransactions: {0, 1},
 }
 
 // partOfCommit are the requests in which a lost reply leaves a commit in doubt.
@@ -78,6 +79,8 @@ func (c *Cluster) handle(from *call, request kmsg.Request, response kmsg.Respons
 		c.listTransactions(from, req, response.(*kmsg.ListTransactionsResponse))
 	case *kmsg.OffsetFetchRequest:
 		c.offsetFetch(from, req, response.(*kmsg.OffsetFetchResponse))
+	case *kmsg.DescribeConfigsRequest:
+		describeConfigs(req, response.(*kmsg.DescribeConfigsResponse))
 	default:
 		return c.handleGroup(from, request, response)
 	}
@@ -100,6 +103,18 @@ func (c *Cluster) handleGroup(from *call, request kmsg.Request, response kmsg.Re
 		return false
 	}
 	return true
+}
+
+// describeConfigs tells of every broker what clients ask for.
+func describeConfigs(req *kmsg.DescribeConfigsRequest, resp *kmsg.DescribeConfigsResponse) {
+	for _, of := range req.Resources {
+		r := kmsg.NewDescribeConfigsResponseResource()
+		r.ResourceType, r.ResourceName = of.ResourceType, of.ResourceName
+		delay := kmsg.NewDescribeConfigsResponseResourceConfig()
+		delay.Name, delay.Value = "group.initial.rebalance.delay.ms", kmsg.StringPtr(fmt.Sprint(initialDelay.Milliseconds()))
+		r.Configs = append(r.Configs, delay)
+		resp.Resources = append(resp.Resources, r)
+	}
 }
 
 // unsupportedAPIVersions names the version to ask in (KIP-511).

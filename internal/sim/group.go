@@ -173,11 +173,14 @@ func (c *Cluster) rejoin(g *group, m *groupMember, req *kmsg.JoinGroupRequest) *
 	return j
 }
 
+// initialDelay is group.initial.rebalance.delay.ms, made short.
+const initialDelay = 50 * time.Millisecond
+
 // prepare begins a rebalance: members have until the longest of their timeouts to join again.
 func (c *Cluster) prepare(g *group) {
 	wait := time.Duration(0)
 	if g.state == groupEmpty {
-		wait = 50 * time.Millisecond // group.initial.rebalance.delay.ms, made short
+		wait = initialDelay
 	}
 	fresh := wait > 0
 	g.state = groupPreparing

@@ -39,6 +39,7 @@ func main() {
 	flag.IntVar(&cfg.RepliesLostMin, "lost-replies-min", 0, "so many lost replies there must be")
 	flag.IntVar(&cfg.ZombiesMin, "zombies-min", 0, "so many zombie commits there must be")
 	flag.DurationVar(&cfg.Apart, "apart", 0, "least time between two faults")
+	flag.DurationVar(&cfg.Down, "down", 0, "the least time that a killed process stays down, so that others take over")
 	flag.DurationVar(&cfg.ViewsWithin, "views-within", 0, "the longest that a view may be silent (default no bound)")
 	flag.Func("within", "the longest gap in commits after a kind of fault, such as \"kill -9=10s\", or \"any=30s\"; may be repeated", func(text string) error {
 		kind, most, _ := strings.Cut(text, "=")
