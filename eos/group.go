@@ -74,17 +74,34 @@ func (g *group) Consume(ctx context.Context, topics []string, handler sarama.Con
 			g.unit.links.cut() // sarama would leave the group
 		}
 	}()
-	if g.unit.cfg.weak.noSlot {
-		g.unit.log.Debug("not looking for another of the same name")
-	} else if dead, err := g.unit.waitForSlot(ctx); err != nil {
+	taken, err := g.takePlace(ctx)
+	if err != nil {
 		g.unit.setFatal(err)
 		return err
-	} else if dead != "" {
-		ctx, over := context.WithCancel(ctx)
-		var retiring sync.WaitGroup
-		retiring.Go(func() { g.unit.retire(ctx, dead) })
-		defer func() { over(); retiring.Wait() }()
 	}
+	defer taken()
+	return g.sessions(ctx, topics, handler)
+}
+
+// takePlace waits until this instance may join the group, and has its dead earlier life dropped from it, if there is one. The func it
+// answers ends that.
+func (g *group) takePlace(ctx context.Context) (taken func(), err error) {
+	if g.unit.cfg.weak.noSlot {
+		g.unit.log.Debug("not looking for another of the same name")
+		return func() {}, nil
+	}
+	dead, err := g.unit.waitForSlot(ctx)
+	if err != nil || dead == "" {
+		return func() {}, err
+	}
+	ctx, over := context.WithCancel(ctx)
+	var retiring sync.WaitGroup
+	retiring.Go(func() { g.unit.retire(ctx, dead) })
+	return func() { over(); retiring.Wait() }, nil
+}
+
+// sessions joins the group, again and again, until ctx ends or the unit stops for good.
+func (g *group) sessions(ctx context.Context, topics []string, handler sarama.ConsumerGroupHandler) error {
 	var failures attempts
 	for ctx.Err() == nil {
 		h := &sessionHandler{unit: g.unit, goka: handler}
