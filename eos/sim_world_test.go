@@ -3,6 +3,7 @@
 package eos
 
 import (
+	crand "crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
@@ -129,7 +130,7 @@ const simJob = "sim"
 
 func newSimWorld(t *testing.T, asked histories.History) *simWorld {
 	w := &simWorld{
-		t: t, weak: simWeakness(t, asked.Without), dir: t.TempDir(), names: Names{Job: simJob, Generation: 1}, input: simJob + "-in",
+		t: t, weak: simWeakness(t, asked.Without), dir: simDir(t), names: Names{Job: simJob, Generation: 1}, input: simJob + "-in",
 		rng: rand.New(rand.NewPCG(asked.Seed, 0)), want: map[string]*simTotals{}, deliver: map[uint64]bool{}, crashes: map[string]int{},
 	}
 	for _, step := range crashSteps {
@@ -145,6 +146,21 @@ func newSimWorld(t *testing.T, asked histories.History) *simWorld {
 		}
 	}
 	return w
+}
+
+// simDir is a directory of its own. Its name comes neither from the seed, for the same history may be running elsewhere, nor has it
+// now this and now that length: what paths take of memory moves addresses, and with them the order of maps (sim/doc.go).
+func simDir(t *testing.T) string {
+	dir := filepath.Join(os.TempDir(), "tidemark-sim-"+crand.Text())
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // trace folds a line into the hash that two runs of one seed must share.
