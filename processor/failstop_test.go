@@ -128,6 +128,7 @@ var stopCases = []stopCase{
 		do: func(j *job, adm *kadm.Client) {
 			_, err := adm.CreatePartitions(j.t.Context(), 2, j.input())
 			j.must("add partitions", err)
+			j.waitPartitions(adm, j.input(), 4)
 		},
 	},
 	{
@@ -246,6 +247,21 @@ func (j *job) remove(adm *kadm.Client, topic string) {
 		}
 		if time.Now().After(deadline) {
 			j.t.Fatalf("%s is still there", topic)
+		}
+	}
+}
+
+// waitPartitions waits until the broker knows what its controller answered.
+func (j *job) waitPartitions(adm *kadm.Client, topic string, want int) {
+	j.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		topics, err := adm.ListTopics(j.t.Context(), topic)
+		j.must("list topics", err)
+		if len(topics[topic].Partitions) == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			j.t.Fatalf("%s has %d partitions, want %d", topic, len(topics[topic].Partitions), want)
 		}
 	}
 }

@@ -21,8 +21,19 @@ func (r *run) beginBroker(ctx context.Context, n int, f fault, begin func(func()
 			return err
 		}
 	}
-	node, err := r.nodeOf(ctx, f.kind)
-	if err = errors.Join(err, r.settled(ctx)); err != nil {
+	err := r.settled(ctx)
+	var node *kafkatest.Node
+	if err == nil { // early in a run no broker may have the part yet
+		var last error
+		err = r.await(ctx, func(ctx context.Context) bool {
+			node, last = r.nodeOf(ctx, f.kind)
+			return last == nil
+		})
+		if err != nil {
+			err = errors.Join(err, last)
+		}
+	}
+	if err != nil {
 		r.broker.Unlock()
 		return fmt.Errorf("before %s: %w", f.kind, err)
 	}

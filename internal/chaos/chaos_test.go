@@ -114,8 +114,8 @@ func TestPlan_FollowsTheSeedAndHasEveryKind(t *testing.T) {
 			t.Errorf("freeze of %v, within the session timeout of %v", first[i].lasts, cfg.Session)
 		}
 	}
-	if len(kinds) != 11 {
-		t.Errorf("kinds %v, want 11", slices.Sorted(maps.Keys(kinds)))
+	if len(kinds) != 12 {
+		t.Errorf("kinds %v, want 12", slices.Sorted(maps.Keys(kinds)))
 	}
 	cfg.Seed = 8
 	other := plan(&cfg)
