@@ -27,10 +27,13 @@ type slot struct {
 	last slotNote        // of the life before, or of the last session of this one
 }
 
-// slotNote is what a member leaves behind. The host tells a directory from its copy.
-type slotNote struct{ Member, Digest, Host string }
+// slotNote is what a member leaves behind. Host and place tell a directory from its copy.
+type slotNote struct{ Member, Digest, Host, Dir string }
 
 func newSlot(dir, instance string) *slot {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
 	return &slot{dir: filepath.Join(dir, "instance-"+instance)}
 }
 
@@ -55,7 +58,7 @@ func (s *slot) take() error {
 	if err == nil {
 		err = json.Unmarshal(text, &n)
 	}
-	if host, _ := os.Hostname(); err == nil && n.Host == host {
+	if err == nil && n == s.newNote(n.Member, n.Digest) {
 		s.last = n
 	}
 	return err
@@ -66,8 +69,7 @@ func (s *slot) note(member, digest string) error {
 	if s.lock == nil {
 		return nil
 	}
-	host, _ := os.Hostname()
-	n := slotNote{Member: member, Digest: digest, Host: host}
+	n := s.newNote(member, digest)
 	if n == s.last {
 		return nil
 	}
@@ -79,6 +81,11 @@ func (s *slot) note(member, digest string) error {
 		s.last = n
 	}
 	return err
+}
+
+func (s *slot) newNote(member, digest string) slotNote {
+	host, _ := os.Hostname() // "" is a host as good as any
+	return slotNote{Member: member, Digest: digest, Host: host, Dir: s.dir}
 }
 
 func (s *slot) noteFile() string { return filepath.Join(s.dir, "member.json") }

@@ -1,6 +1,7 @@
 package eos
 
 import (
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
@@ -219,7 +220,30 @@ func TestSlot_ItsNote(t *testing.T) {
 	if last, s = life(); last != "m2" {
 		t.Errorf("the next life knows %q, want m2", last)
 	}
-	for _, text := range []string{"", "{", `{"Member":"m3","Digest":"d","Host":"elsewhere"}`} {
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	original := dir
+	dir = t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(original)); err != nil {
+		t.Fatal(err)
+	}
+	if last, s = life(); last != "" {
+		t.Errorf("a copy of the directory knows %q, which may be alive", last)
+	}
+	if err := errors.Join(s.note("m3", "d"), s.close()); err != nil {
+		t.Fatal(err)
+	}
+	if last, s = life(); last != "m3" {
+		t.Errorf("the next life in the copy knows %q, want m3", last)
+	}
+	elsewhere := s.last
+	elsewhere.Host += "x"
+	moved, err := json.Marshal(elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"", "{", string(moved)} {
 		if err := errors.Join(s.close(), os.WriteFile(s.noteFile(), []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
 		}
