@@ -90,9 +90,9 @@ stall: ## what watchers that take nothing cost the others: 10 % at most, on a qu
 
 takeover: bin/chaos ## 50 takeovers after kill -9 at default settings, then processors that join, leave and restart; about 15 minutes
 	bin/chaos $(DEFAULTS) -processors 3 -only "kill -9" -down 8s -within any=10s -faults 50 -every 1s -events 100000 $(ARGS)
-	bin/chaos $(DEFAULTS) -processors 2 -processors-max 4 $(COMING) -within any=10s -within "clean restart=3s" -faults 40 -every 2s -events 100000 $(ARGS)
+	bin/chaos $(DEFAULTS) -processors 2 -processors-max 4 $(COMING) -within any=10s -within "clean restart=3s" -within "kill -9, started again at once=5s" -faults 40 -every 2s -events 100000 $(ARGS)
 	bin/chaos $(DEFAULTS) -processors 1 -only "clean restart" -only "kill -9, started again at once" \
-		-within any=10s -within "clean restart, the only processor=3s" -faults 20 -every 2s -events 100000 $(ARGS)
+		-within "kill -9, started again at once, the only processor=3s" -within "clean restart, the only processor=3s" -faults 20 -every 2s -events 100000 $(ARGS)
 
 test: tools lint ## everything: unit, embedded broker, real Kafka, under the race detector; REQUIRE=1 fails on a skip
 	go run ./internal/testreport $(TESTFLAGS) $(PACKAGES)

@@ -46,7 +46,7 @@ func runCrashChild() {
 	cfg := w.config(os.Getenv(crashInstance), os.Getenv(crashDir))
 	shortWaits(&cfg)
 	if d, err := time.ParseDuration(os.Getenv(crashSession)); err == nil {
-		cfg.SessionTimeout = d
+		cfg.SessionTimeout, cfg.Kafka.RebalanceTimeout = d, d
 	}
 	if os.Getenv(crashFreeze) != "" {
 		freezeAt(&cfg, os.Getenv(crashStep), at)

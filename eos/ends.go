@@ -21,8 +21,10 @@ func (u *Unit) RefreshEnds(ctx context.Context) error {
 		return err
 	}
 	if len(input) != len(loop) {
-		return failStop(fmt.Sprintf("input %s has %d partitions now, but the job was made for %d", u.cfg.Input, len(input), len(loop)),
+		stop := failStop(fmt.Sprintf("input %s has %d partitions now, but the job was made for %d", u.cfg.Input, len(input), len(loop)),
 			"partitions cannot be taken away again: give the job a new name so that it computes its state anew over all partitions")
+		u.setFatal(stop)
+		return stop
 	}
 	u.mu.Lock()
 	s := u.session

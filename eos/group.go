@@ -94,7 +94,7 @@ func (g *group) takePlace(ctx context.Context) (taken func(), err error) {
 	if err != nil || dead == "" {
 		return func() {}, err
 	}
-	ctx, over := context.WithCancel(ctx)
+	ctx, over := context.WithCancel(context.WithoutCancel(ctx)) // a join that is pending at a stop waits for it, too
 	var retiring sync.WaitGroup
 	retiring.Go(func() { g.unit.retire(ctx, dead) })
 	return func() { over(); retiring.Wait() }, nil

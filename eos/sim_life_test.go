@@ -114,7 +114,7 @@ func (s *simSlot) begin() (*simLife, error) {
 	cfg := Config{
 		Kafka: &Kafka{Brokers: w.c.Addrs(), Dial: l.process.Dial}, Names: w.names, Input: w.input, Instance: s.name, Digest: "d", Dir: s.dir,
 		Codec: simCodec{}, NewHandler: w.handler, SessionTimeout: w.plan.session, TransactionTimeout: w.plan.transaction,
-		Trace: l.step, diskBufferBytes: 64 << 10, weak: w.weak,
+		Trace: l.step, diskBufferBytes: 64 << 10, weak: w.weak, noteHere: simJob,
 	}
 	if os.Getenv("EOS_LOG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("unit", s.name)

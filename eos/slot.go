@@ -1,6 +1,7 @@
 package eos
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
@@ -23,17 +25,19 @@ import (
 // Nothing relies on the member being dead: were it alive, its generation would be over, as after any rebalance.
 type slot struct {
 	dir  string
+	here string          // where a note is true; "" is found out with the lock
 	lock storage.Storage // nil until it is held
 	last slotNote        // of the life before, or of the last session of this one
 }
 
-// slotNote is what a member leaves behind. Host and place tell a directory from its copy.
-type slotNote struct{ Member, Digest, Host, Dir string }
+// slotNote is what a member leaves behind.
+type slotNote struct {
+	Member, Digest string
+	Here           string // no other lock shows whether this member lives
+	Kept           bool   // it ended by itself, and is a member still
+}
 
 func newSlot(dir, instance string) *slot {
-	if abs, err := filepath.Abs(dir); err == nil {
-		dir = abs
-	}
 	return &slot{dir: filepath.Join(dir, "instance-"+instance)}
 }
 
@@ -49,6 +53,11 @@ func (s *slot) take() error {
 	if err != nil {
 		return err
 	}
+	if s.here == "" {
+		if s.here, err = lockedIn(filepath.Join(s.dir, "LOCK")); err != nil {
+			return errors.Join(err, lock.Close())
+		}
+	}
 	s.lock = lock
 	text, err := os.ReadFile(s.noteFile())
 	if errors.Is(err, os.ErrNotExist) {
@@ -58,18 +67,50 @@ func (s *slot) take() error {
 	if err == nil {
 		err = json.Unmarshal(text, &n)
 	}
-	if err == nil && n == s.newNote(n.Member, n.Digest) {
+	if err == nil && (n.Kept || n.Here == s.here) {
 		s.last = n
 	}
 	return err
 }
 
-// note writes down who this life is. Only the slot's holder has one to write.
-func (s *slot) note(member, digest string) error {
-	if s.lock == nil {
-		return nil
+// lockedIn tells a lock from all others: from those in copies of its directory by its file, from those on other machines, and from
+// the time before a restart of this one, by the kernel that keeps it.
+func lockedIn(file string) (string, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return "", err
 	}
-	n := s.newNote(member, digest)
+	kernel, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil { // not Linux
+		host, err := os.Hostname()
+		if err != nil {
+			return "", err
+		}
+		kernel = []byte(host)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "", fmt.Errorf("%s: a file without an inode", file)
+	}
+	return fmt.Sprintf("%s %d:%d", bytes.TrimSpace(kernel), stat.Dev, stat.Ino), nil
+}
+
+// note writes down who this life is, if it is the slot's holder. Until now an earlier life may have been, which had yet to end.
+func (s *slot) note(member, digest string) error {
+	if err := s.take(); err != nil {
+		return err
+	}
+	return s.write(slotNote{Member: member, Digest: digest, Here: s.here})
+}
+
+// keep notes that this life has ended, and that its place is free to whoever finds the note.
+func (s *slot) keep() error {
+	n := s.last
+	n.Kept = true
+	return s.write(n)
+}
+
+func (s *slot) write(n slotNote) error {
 	if n == s.last {
 		return nil
 	}
@@ -83,18 +124,15 @@ func (s *slot) note(member, digest string) error {
 	return err
 }
 
-func (s *slot) newNote(member, digest string) slotNote {
-	host, _ := os.Hostname() // "" is a host as good as any
-	return slotNote{Member: member, Digest: digest, Host: host, Dir: s.dir}
-}
-
 func (s *slot) noteFile() string { return filepath.Join(s.dir, "member.json") }
 
 func (s *slot) close() error {
 	if s.lock == nil {
 		return nil
 	}
-	return s.lock.Close()
+	lock := s.lock
+	s.lock = nil
+	return lock.Close()
 }
 
 // waitForSlot refuses an instance name that a live member of the group has. An earlier life of this very instance leaves the group
@@ -141,11 +179,15 @@ func (u *Unit) taken() error {
 // an empty group wait for others (group.initial.rebalance.delay.ms). It returns when the member is gone, or ctx ends.
 func (u *Unit) retire(ctx context.Context, dead string) {
 	const every = 25 * time.Millisecond
+	said := ""
 	for ; ctx.Err() == nil; pause(ctx, every) {
 		ids, err := u.admin.members(ctx, u.cfg.Names.Group(), u.cfg.Instance)
 		switch {
 		case err != nil:
-			u.log.Info("asking for the group's members", "cause", err)
+			if said != err.Error() {
+				said = err.Error()
+				u.log.Info("asking for the group's members", "cause", err)
+			}
 		case !slices.Contains(ids, dead):
 			return
 		case len(ids) > 1:
@@ -205,7 +247,14 @@ func (u *Unit) keepsPlace() bool {
 	if err != nil {
 		u.log.Info("asking for the delay of empty groups; leaving the group", "cause", err)
 	}
-	return err == nil && delay > 0
+	if err != nil || delay == 0 {
+		return false
+	}
+	if err := u.slot.keep(); err != nil {
+		u.log.Info("noting that this instance's place is kept; leaving the group", "cause", err)
+		return false
+	}
+	return true
 }
 
 // initialDelay is how long the first member of an empty group waits for others. Brokers that do not say do not have it.

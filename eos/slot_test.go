@@ -92,6 +92,9 @@ func TestSlot_TheLastMemberKeepsItsPlaceOverARestart(t *testing.T) {
 		t.Helper()
 		w.produce(100, 20)
 		cfg := w.config("a", dir)
+		kafka := *cfg.Kafka
+		kafka.RebalanceTimeout = outlasts // nor is the dead one passed over when the others have joined again
+		cfg.Kafka = &kafka
 		change(&cfg)
 		u, stop := w.run(cfg)
 		w.caughtUp(u)
@@ -125,6 +128,7 @@ func TestSlot_TheLastMemberKeepsItsPlaceOverARestart(t *testing.T) {
 	}
 	w.check()
 	testOtherRules(t, w, dir)
+	testLeavesToOthers(t, kafka.Addrs())
 }
 
 // testOtherRules: the place that was kept keeps nobody out, so the refusal is the one that says what is wrong.
@@ -141,8 +145,19 @@ func testOtherRules(t *testing.T, w *world, dir string) {
 }
 
 // Where others are in the group, and where an empty group costs nothing, a stop leaves it.
+// The last one has no reason to stay here: these brokers have no such delay.
 func TestSlot_AStopLeavesTheGroupToOthers(t *testing.T) {
-	w := newWorld(t, kafkatest.Shared(t), 2)
+	w, last := testLeavesToOthers(t, kafkatest.Shared(t))
+	if len(last) > 0 {
+		t.Errorf("the group still has %q", last)
+	}
+	w.check()
+}
+
+// testLeavesToOthers stops first one of two, then the other, and answers who is in the group then.
+func testLeavesToOthers(t *testing.T, brokers []string) (w *world, last []string) {
+	t.Helper()
+	w = newWorld(t, brokers, 2)
 	w.produce(100, 20)
 	a, stopA := w.run(w.config("a", t.TempDir()))
 	w.caughtUp(a)
@@ -163,10 +178,10 @@ func TestSlot_AStopLeavesTheGroupToOthers(t *testing.T) {
 	if err := stopB(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if ids, err := asks.members(t.Context(), w.names.Group(), "b"); err != nil || len(ids) > 0 {
-		t.Errorf("the group still has %q (%v)", ids, err)
+	if last, err = asks.members(t.Context(), w.names.Group(), "b"); err != nil {
+		t.Fatal(err)
 	}
-	w.check()
+	return w, last
 }
 
 // Two live processes of one name and directory: the lock tells that the first one lives, and it is not disturbed.
@@ -238,10 +253,21 @@ func TestSlot_ItsNote(t *testing.T) {
 		t.Errorf("the next life in the copy knows %q, want m3", last)
 	}
 	elsewhere := s.last
-	elsewhere.Host += "x"
+	elsewhere.Here = "another kernel " + elsewhere.Here
 	moved, err := json.Marshal(elsewhere)
 	if err != nil {
 		t.Fatal(err)
+	}
+	elsewhere.Kept = true
+	kept, err := json.Marshal(elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.close(), os.WriteFile(s.noteFile(), kept, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if last, s = life(); last != "m3" {
+		t.Errorf("of one that ended and kept its place it knows %q, want m3, wherever that was", last)
 	}
 	for _, text := range []string{"", "{", string(moved)} {
 		if err := errors.Join(s.close(), os.WriteFile(s.noteFile(), []byte(text), 0o600)); err != nil {

@@ -76,6 +76,7 @@ type Config struct {
 	lastCommits     time.Duration // how long the commits of a session may go on that has ended (default SessionTimeout/2)
 	diskBufferBytes int           // a partition's memtable, and its block cache (default 16 MiB)
 	weak            weakness
+	noteHere        string // where the note of a group member is true, copies of its directory included
 }
 
 // weakness switches protections off, for the tests that show what each is for. No other code can.
@@ -194,6 +195,7 @@ func New(cfg Config) (*Unit, error) {
 	}
 	boundInflation(cfg.InflatedBytesMax)
 	u := &Unit{cfg: cfg, log: cfg.Logger, slot: newSlot(cfg.Dir, cfg.Instance), links: newLinks(cfg.Kafka.Dial), disks: map[int32]*ownedDisk{}}
+	u.slot.here = cfg.noteHere
 	if _, err := u.saramaConfig(); err != nil { // under Goka it would be met at every start again
 		return nil, fmt.Errorf("eos: %w", err)
 	}

@@ -38,7 +38,8 @@ type runCmd struct {
 func (*runCmd) Help() string {
 	return `Counts every event of the input topic into the state of its ID, exactly once. Start as many processes as there are
 partitions, each with a state directory of its own; they share the work, and take over from one that dies. SIGTERM and
-Ctrl-C make a last commit and leave the group; a second one ends at once, which loses nothing either.
+Ctrl-C make a last commit and leave the work to the others; a second one ends at once, which loses nothing either. Started again in
+its state directory, a process goes on at once, whatever it ended by.
 
   tidemark run --job job.yaml --brokers k1:9092,k2:9092
   tidemark run --job job.yaml --embedded                   a broker for trying, in this process
