@@ -15,6 +15,9 @@ const (
 	// gapMin is what counts as a gap in the commits of a partition; stock Goka commits but once a second anyway.
 	gapMin      = 500 * time.Millisecond
 	gapMinStock = 1500 * time.Millisecond
+	// betweenCommits has a fault come in the middle of what stock Goka has not committed yet, which it does once a second, and not
+	// upon the very commit that was waited for.
+	betweenCommits = 600 * time.Millisecond
 	// gapSlack is how much earlier than a fault the last commit may have been seen that came after it.
 	gapSlack = 2 * pollEvery
 
@@ -168,7 +171,10 @@ func (r *run) settled(ctx context.Context) error {
 			all = all && (len(r.marks) == 0 || at.After(r.marks[len(r.marks)-1].at))
 		}
 		r.mu.Unlock()
-		if all && (r.cfg.Subject == Stock || r.joined(ctx)) { // a process of stock Goka may stay out of the group for good
+		if all && r.cfg.Subject == Stock { // of which a process may stay out of the group for good
+			return pause(ctx, betweenCommits)
+		}
+		if all && r.joined(ctx) {
 			return nil
 		}
 		if err := pause(ctx, pollEvery); err != nil {
