@@ -240,7 +240,8 @@ func (u *Unit) forGood(err error, failures *attempts) error {
 	}
 	if errors.Is(err, sarama.ErrInconsistentGroupProtocol) { // fencingStrategy.Name
 		return Stop(err, "a changed job file needs a new name, or a new generation of the state",
-			"live members of group %s have other rules than this job file's (%.12s), or are another program's", u.cfg.Names.Group(), u.cfg.Digest)
+			"group %s has members with other rules than this job file's (%.12s), or of another program (one that ended is a member for up to %v)",
+			u.cfg.Names.Group(), u.cfg.Digest, u.cfg.SessionTimeout)
 	}
 	for _, never := range neverMended {
 		if errors.Is(err, never) {

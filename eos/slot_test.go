@@ -139,7 +139,7 @@ func testOtherRules(t *testing.T, w *world, dir string) {
 	u, stop := w.run(cfg)
 	eventually(t, time.Minute, "stop", func() bool { return u.Err() != nil })
 	var stopped *FailStop
-	if err := stop(); !errors.As(err, &stopped) || strings.Contains(stopped.Fault, "live members") {
+	if err := stop(); !errors.As(err, &stopped) || strings.Contains(stopped.Fault, "has members") {
 		t.Errorf("stopped for %v, want a fail-stop that does not speak of members", err)
 	}
 }

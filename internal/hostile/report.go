@@ -16,7 +16,8 @@ import (
 type sample struct {
 	at                  time.Duration
 	resident            float64 // MiB
-	heap                float64 // MiB
+	heap                float64 // MiB, with what the next collection frees
+	live                float64 // MiB that the last collection left, about: with GOGC's default the next one comes at twice as much
 	goroutines, streams float64
 }
 
@@ -31,11 +32,15 @@ func (m *memory) follow(ctx context.Context, s *subject, log io.Writer) {
 		if err != nil {
 			return // that the view answers is the good client's to measure
 		}
-		now := sample{time.Since(start), s.resident(), all["go_memstats_heap_inuse_bytes"] / (1 << 20), all["go_goroutines"], all["tidemark_guard_streams_in_flight"]}
+		now := sample{
+			time.Since(start), s.resident(), all["go_memstats_heap_inuse_bytes"] / (1 << 20), all["go_memstats_next_gc_bytes"] / (2 << 20),
+			all["go_goroutines"], all["tidemark_guard_streams_in_flight"],
+		}
 		m.samples = append(m.samples, now)
 		if time.Since(told) >= 30*time.Second {
 			told = time.Now()
-			fmt.Fprintf(log, "%6.0fs  resident %6.1f MiB  heap %6.1f MiB  goroutines %5.0f  streams %3.0f\n", now.at.Seconds(), now.resident, now.heap, now.goroutines, now.streams)
+			fmt.Fprintf(log, "%6.0fs  resident %6.1f MiB  heap %6.1f MiB, live %5.1f  goroutines %5.0f  streams %3.0f\n",
+				now.at.Seconds(), now.resident, now.heap, now.live, now.goroutines, now.streams)
 		}
 	})
 }
