@@ -91,6 +91,7 @@ func (g *group) takePlace(ctx context.Context) (taken func(), err error) {
 		return func() {}, nil
 	}
 	dead, err := g.unit.waitForSlot(ctx)
+	g.unit.slot.dead = dead
 	if err != nil || dead == "" {
 		return func() {}, err
 	}
@@ -122,9 +123,6 @@ func (g *group) sessions(ctx context.Context, topics []string, handler sarama.Co
 		}
 		g.unit.setTrouble(err)
 		stop := g.unit.forGood(err, &failures)
-		if stop == nil {
-			stop = g.unit.twin(ctx, err, h.member, &failures)
-		}
 		if stop == nil {
 			stop = g.unit.gone(ctx, err, &failures)
 		}
@@ -299,14 +297,12 @@ type sessionHandler struct {
 	unit    *Unit
 	goka    sarama.ConsumerGroupHandler
 	session *session
-	member  string
 	cause   error // why the membership's generation ended
 }
 
 // Setup opens the session, then lets Goka make its partition processors, whose tables are recovered.
 func (h *sessionHandler) Setup(gs sarama.ConsumerGroupSession) error {
-	h.member = gs.MemberID()
-	if err := h.unit.slot.note(h.member, h.unit.cfg.Digest); err != nil {
+	if err := h.unit.slot.note(gs.MemberID(), h.unit.cfg.Digest); err != nil {
 		h.unit.log.Info("noting the group member; a restart will wait for its session timeout", "cause", err)
 	}
 	s, err := h.unit.openSession(gs)

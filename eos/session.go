@@ -65,6 +65,9 @@ func (u *Unit) openSession(gs sarama.ConsumerGroupSession) (_ *session, err erro
 	claimed := gs.Claims()[u.cfg.Input]
 	u.log.Info("partitions assigned", "generation", s.member.generation, "partitions", claimed)
 	u.closeOthers(claimed)
+	if err := u.onlyOne(s.ctx, s.member.id); err != nil {
+		return nil, err
+	}
 	// First, and without any claim too: it ends what an earlier session or life of this instance left
 	// open, which would hold back this session's stable offsets, or another member's.
 	if s.producer, err = newProducers(s.ctx, u); err != nil {

@@ -28,6 +28,7 @@ type slot struct {
 	here string          // where a note is true; "" is found out with the lock
 	lock storage.Storage // nil until it is held
 	last slotNote        // of the life before, or of the last session of this one
+	dead string          // the life before, where it was a member still when this one began
 }
 
 // slotNote is what a member leaves behind.
@@ -279,22 +280,16 @@ func (a *admin) initialDelay(ctx context.Context, broker int32) (time.Duration, 
 	return 0, nil
 }
 
-// twin answers ErrInstanceTaken where a session was fenced again and again by another live member of the
-// same name: two that started at once saw no other, and would fence each other for ever. The member with
-// the lesser id goes on.
-func (u *Unit) twin(ctx context.Context, err error, own string, failures *attempts) error {
-	if own == "" || !errors.Is(err, kerr.ProducerFenced) && !errors.Is(err, kerr.InvalidProducerEpoch) && !errors.Is(err, kerr.InvalidProducerIDMapping) {
-		return nil
-	}
+// onlyOne answers ErrInstanceTaken where another member of the group has this instance's name, and the lesser id, which goes on. Two
+// that started at once saw no other, and neither does one that was frozen until another took its name; they would fence each other for
+// ever. Of earlier lives only the one that retire deals with can be a member: where it died in a join, it may even be in this generation.
+func (u *Unit) onlyOne(ctx context.Context, own string) error {
 	ids, err := u.admin.members(ctx, u.cfg.Names.Group(), u.cfg.Instance)
 	if err != nil {
-		u.log.Info("asking for the group's members", "cause", err)
-		return nil
+		return err
 	}
-	for _, id := range ids {
-		if id < own && failures.at("twin") >= failuresMax {
-			return u.taken()
-		}
+	if slices.ContainsFunc(ids, func(id string) bool { return id < own && id != u.slot.dead }) {
+		return u.taken()
 	}
 	return nil
 }

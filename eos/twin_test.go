@@ -2,6 +2,7 @@ package eos
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -9,35 +10,76 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 )
 
-// Two processes of one name that start at once see no other, and fence each other. One of them gives up.
+// Two processes of one name that start at once see no other until both are members. One of them gives up, and has not fenced the other.
 func TestUnit_OfTwoOfOneNameOneGoesOn(t *testing.T) {
-	for _, atOnce := range []bool{true, false} {
-		w := newWorld(t, startFake(t), 4)
-		w.produce(200, 20)
+	onBoth(t, func(t *testing.T, brokers []string) {
+		oneGivesUp(t, brokers, func(cfg *Config) { cfg.weak.noSlot = true })
+	})
+	t.Run("one after the other", func(t *testing.T) {
+		oneGivesUp(t, startFake(t), func(cfg *Config) { cfg.SessionTimeout = time.Second })
+	})
+}
+
+func oneGivesUp(t *testing.T, brokers []string, with func(*Config)) {
+	w := newWorld(t, brokers, 4)
+	w.produce(200, 20)
+	var logs [2]logText
+	var units [2]*Unit
+	var stops [2]func() error
+	for i := range units {
 		cfg := w.config("same", t.TempDir())
-		cfg.SessionTimeout = time.Second
-		a, stopA := w.run(cfg)
-		w.caughtUp(a)
-		cfg = w.config("same", t.TempDir())
-		cfg.SessionTimeout, cfg.weak.noSlot = time.Second, atOnce
-		b, stopB := w.run(cfg)
-		eventually(t, time.Minute, "one gives up", func() bool {
-			w.produce(5, 20) // a commit meets the other's fence
-			return a.Err() != nil || b.Err() != nil
-		})
-		lost, winner, stop := b, a, stopA
-		if a.Err() != nil {
-			lost, winner, stop = a, b, stopB
+		cfg.Logger = slog.New(slog.NewTextHandler(&logs[i], nil))
+		with(&cfg)
+		units[i], stops[i] = w.run(cfg)
+		if i == 0 {
+			w.caughtUp(units[i])
 		}
-		if !errors.Is(lost.Err(), ErrInstanceTaken) {
-			t.Errorf("at once %t: gave up for %v, want %v", atOnce, lost.Err(), ErrInstanceTaken)
+	}
+	eventually(t, time.Minute, "one gives up", func() bool { return units[0].Err() != nil || units[1].Err() != nil })
+	lost, winner := 1, 0
+	if units[0].Err() != nil {
+		lost, winner = 0, 1
+	}
+	if err := units[lost].Err(); !errors.Is(err, ErrInstanceTaken) {
+		t.Errorf("gave up for %v, want %v", err, ErrInstanceTaken)
+	}
+	_ = stops[lost]()
+	w.produce(100, 20)
+	w.caughtUp(units[winner])
+	if err := stops[winner](); err != nil {
+		t.Errorf("the other stopped for %v", err)
+	}
+	if said := logs[winner].String(); strings.Contains(said, "PRODUCER") {
+		t.Errorf("the other was fenced:\n%s", said)
+	}
+	w.check()
+}
+
+// A life that died in its join can be in the next life's first generation. It is no reason to give up.
+func TestUnit_AnEarlierLifeIsNoOther(t *testing.T) {
+	w := newWorld(t, startFake(t), 1)
+	w.produce(10, 5)
+	a, _ := w.run(w.config("same", t.TempDir()))
+	w.caughtUp(a)
+	member := w.members(a, "same")[0]
+	next, err := New(w.config("same", t.TempDir()))
+	if err != nil {
+		t.Fatalf("new unit: %v", err)
+	}
+	t.Cleanup(func() { _ = next.Close() })
+	for _, c := range []struct {
+		own, dead string
+		want      error
+	}{
+		{own: member + "+", want: ErrInstanceTaken},
+		{own: member + "+", dead: member},
+		{own: member},
+		{own: ""},
+	} {
+		next.slot.dead = c.dead
+		if err := next.onlyOne(t.Context(), c.own); !errors.Is(err, c.want) {
+			t.Errorf("own id %q, dead %q: %v, want %v", c.own, c.dead, err, c.want)
 		}
-		w.produce(100, 20)
-		w.caughtUp(winner)
-		if err := stop(); err != nil {
-			t.Errorf("at once %t: the other stopped for %v", atOnce, err)
-		}
-		w.check()
 	}
 }
 
