@@ -74,19 +74,26 @@ func (g *group) Consume(ctx context.Context, topics []string, handler sarama.Con
 			g.unit.links.cut() // sarama would leave the group
 		}
 	}()
-	taken, err := g.takePlace(ctx)
-	if err != nil {
-		g.unit.setFatal(err)
-		return err
+	for first := true; ; first = false {
+		taken, err := g.takePlace(ctx, first)
+		if err != nil {
+			g.unit.setFatal(err)
+			return err
+		}
+		err = g.sessions(ctx, topics, handler)
+		taken()
+		var t *twin
+		if !errors.As(err, &t) {
+			return err
+		}
+		g.unit.stepBack(ctx, t)
 	}
-	defer taken()
-	return g.sessions(ctx, topics, handler)
 }
 
 // takePlace waits until this instance may join the group, and has its dead earlier life dropped from it, if there is one. The func it
 // answers ends that.
-func (g *group) takePlace(ctx context.Context) (taken func(), err error) {
-	if g.unit.cfg.weak.noSlot {
+func (g *group) takePlace(ctx context.Context, first bool) (taken func(), err error) {
+	if first && g.unit.cfg.weak.noSlot {
 		g.unit.log.Debug("not looking for another of the same name")
 		return func() {}, nil
 	}
@@ -101,7 +108,7 @@ func (g *group) takePlace(ctx context.Context) (taken func(), err error) {
 	return func() { over(); retiring.Wait() }, nil
 }
 
-// sessions joins the group, again and again, until ctx ends or the unit stops for good.
+// sessions joins the group, again and again, until ctx ends, the unit stops for good, or another of its name is a member (twin).
 func (g *group) sessions(ctx context.Context, topics []string, handler sarama.ConsumerGroupHandler) error {
 	var failures attempts
 	for ctx.Err() == nil {
@@ -122,6 +129,9 @@ func (g *group) sessions(ctx context.Context, topics []string, handler sarama.Co
 			continue
 		}
 		g.unit.setTrouble(err)
+		if t := (*twin)(nil); errors.As(err, &t) {
+			return err
+		}
 		stop := g.unit.forGood(err, &failures)
 		if stop == nil {
 			stop = g.unit.gone(ctx, err, &failures)

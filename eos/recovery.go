@@ -439,5 +439,5 @@ func failStop(fault, mend string) error { return &FailStop{Fault: fault, Mend: m
 // isTransient tells whether an error may pass by itself: everything but what names a fault for good.
 func isTransient(err error) bool {
 	var fs *FailStop
-	return !errors.As(err, &fs) && !errors.Is(err, kgo.ErrClientClosed) && !errors.Is(err, ErrInstanceTaken)
+	return !errors.As(err, &fs) && !errors.Is(err, kgo.ErrClientClosed)
 }

@@ -280,16 +280,38 @@ func (a *admin) initialDelay(ctx context.Context, broker int32) (time.Duration, 
 	return 0, nil
 }
 
-// onlyOne answers ErrInstanceTaken where another member of the group has this instance's name, and the lesser id, which goes on. Two
-// that started at once saw no other, and neither does one that was frozen until another took its name; they would fence each other for
-// ever. Of earlier lives only the one that retire deals with can be a member: where it died in a join, it may even be in this generation.
+// twin says that another member of the group has this instance's name, and the lesser id. Two that started at once saw no other, and
+// neither did one that was frozen until another took its name.
+type twin struct{ own, other string }
+
+func (t *twin) Error() string {
+	return fmt.Sprintf("another member of the group has this instance's name: %s (this one: %s)", t.other, t.own)
+}
+
+// onlyOne answers a twin, if there is one. It is asked before the session fences what may be the twin's: the two would go on fencing
+// each other for ever. The member with the lesser id goes on.
 func (u *Unit) onlyOne(ctx context.Context, own string) error {
 	ids, err := u.admin.members(ctx, u.cfg.Names.Group(), u.cfg.Instance)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(ids, func(id string) bool { return id < own && id != u.slot.dead }) {
-		return u.taken()
+	if !slices.Contains(ids, own) { // expired meanwhile: its successor has seen no twin
+		return fmt.Errorf("%s is no member of group %s any more", own, u.cfg.Names.Group())
+	}
+	for _, id := range ids {
+		if id < own && id != u.slot.dead { // where that one died in a join, it may be in this very generation
+			return &twin{own: own, other: id}
+		}
 	}
 	return nil
+}
+
+// stepBack leaves the group to a twin. The way back leads through waitForSlot, as for one that starts: a twin that lives is not
+// disturbed, and one that does not, an earlier life that died in its join, is waited for.
+func (u *Unit) stepBack(ctx context.Context, t *twin) {
+	u.log.Warn("leaving the group to it until it is gone", "cause", t)
+	u.slot.last = slotNote{} // whatever becomes of this member, it is no earlier life
+	if err := u.admin.expel(ctx, u.cfg.Names.Group(), t.own); err != nil {
+		u.log.Info("leaving the group", "cause", err)
+	}
 }

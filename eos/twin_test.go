@@ -1,13 +1,17 @@
 package eos
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Two processes of one name that start at once see no other until both are members. One of them gives up, and has not fenced the other.
@@ -55,32 +59,70 @@ func oneGivesUp(t *testing.T, brokers []string, with func(*Config)) {
 	w.check()
 }
 
-// A life that died in its join can be in the next life's first generation. It is no reason to give up.
-func TestUnit_AnEarlierLifeIsNoOther(t *testing.T) {
-	w := newWorld(t, startFake(t), 1)
-	w.produce(10, 5)
-	a, _ := w.run(w.config("same", t.TempDir()))
+// A life that dies in its join, of which no note tells, can be in the next one's first generation. That one does not give up: it waits.
+func TestUnit_ATwinThatIsDeadIsWaitedFor(t *testing.T) {
+	w := newWorld(t, startFake(t), 4)
+	w.produce(200, 20)
+	b, _ := w.run(w.config("b", t.TempDir())) // it leads the group, which goes on
+	w.caughtUp(b)
+	die := w.joinOver("same", b)
+	cfg := w.config("same", t.TempDir())
+	var log logText
+	cfg.SessionTimeout, cfg.weak.noSlot, cfg.Logger = 5*time.Second, true, slog.New(slog.NewTextHandler(&log, nil))
+	a, _ := w.run(cfg)
+	eventually(t, time.Minute, "it steps back", func() bool { return strings.Contains(log.String(), "leaving the group") || a.Err() != nil })
+	die()
+	eventually(t, time.Minute, "it has partitions again", func() bool { return len(a.Status()) > 0 || a.Err() != nil })
+	w.produce(100, 20)
+	w.caughtUp(b)
 	w.caughtUp(a)
-	member := w.members(a, "same")[0]
-	next, err := New(w.config("same", t.TempDir()))
+	w.check()
+	if err := a.onlyOne(t.Context(), "gone"); err == nil {
+		t.Error("a session of one that is no member any more was opened")
+	}
+}
+
+// joinOver joins u's group under an instance's name, with a member id that is less than most, again and again, so that it is in every
+// generation, until it dies.
+func (w *world) joinOver(instance string, u *Unit) (die func()) {
+	w.t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.Brokers...), kgo.ClientID(instance))
 	if err != nil {
-		t.Fatalf("new unit: %v", err)
+		w.t.Fatalf("client: %v", err)
 	}
-	t.Cleanup(func() { _ = next.Close() })
-	for _, c := range []struct {
-		own, dead string
-		want      error
-	}{
-		{own: member + "+", want: ErrInstanceTaken},
-		{own: member + "+", dead: member},
-		{own: member},
-		{own: ""},
-	} {
-		next.slot.dead = c.dead
-		if err := next.onlyOne(t.Context(), c.own); !errors.Is(err, c.want) {
-			t.Errorf("own id %q, dead %q: %v, want %v", c.own, c.dead, err, c.want)
+	group, err := u.admin.describeGroup(w.t.Context(), w.names.Group())
+	if err != nil {
+		w.t.Fatalf("describe the group: %v", err)
+	}
+	ctx, cancel := context.WithCancel(w.t.Context())
+	subscription := kmsg.NewConsumerMemberMetadata()
+	subscription.Topics = []string{w.input, w.names.Loop()}
+	protocol := kmsg.NewJoinGroupRequestProtocol()
+	protocol.Name, protocol.Metadata = group.Protocol, subscription.AppendTo(nil)
+	join := func(member string) *kmsg.JoinGroupResponse {
+		req := kmsg.NewPtrJoinGroupRequest()
+		req.Group, req.MemberID, req.ProtocolType = w.names.Group(), member, group.ProtocolType
+		req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 5000, 5000
+		req.Protocols = append(req.Protocols, protocol)
+		resp, err := req.RequestWith(ctx, cl)
+		if err != nil && ctx.Err() == nil {
+			w.t.Errorf("join: %v", err)
 		}
+		return resp
 	}
+	member := join("").MemberID // MEMBER_ID_REQUIRED
+	for !strings.HasPrefix(member, instance+"-0") {
+		member = join("").MemberID
+	}
+	var joining sync.WaitGroup
+	joining.Go(func() {
+		for ctx.Err() == nil {
+			join(member)
+		}
+	})
+	die = func() { cancel(); joining.Wait(); cl.Close() }
+	w.t.Cleanup(die)
+	return die
 }
 
 func TestUnit_AnInputMadeAgainWhileItRunsStopsIt(t *testing.T) {
