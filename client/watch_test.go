@@ -74,6 +74,15 @@ func (o *collected) count(k EventKind) int {
 	return o.kinds[k]
 }
 
+func (o *collected) lacks(view string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.views[view] {
+		return fmt.Errorf("%s has told nothing", view)
+	}
+	return nil
+}
+
 // TestWatch_TellsEachVersionOnceThroughViewsThatEnd: views end and begin again, in turn and together, while events come.
 func TestWatch_TellsEachVersionOnceThroughViewsThatEnd(t *testing.T) {
 	t.Parallel()
@@ -107,6 +116,16 @@ func TestWatch_TellsEachVersionOnceThroughViewsThatEnd(t *testing.T) {
 			if err := v.Ready(ctx); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+	for i, v := range views { // whatever was drawn, each of them has told something: for as long as the other is away
+		other := views[1-i]
+		if err := errors.Join(other.Ready(ctx), v.Stop()); err != nil {
+			t.Fatal(err)
+		}
+		await(t, func() error { return told.lacks(other.URL()) })
+		if err := v.Start(); err != nil {
+			t.Fatal(err)
 		}
 	}
 	write(t, j, "the-end", 1)
