@@ -33,11 +33,15 @@ func TestUnit_LeavesNoGoroutineBehind(t *testing.T) {
 	a, stopA := w.run(w.config("a", t.TempDir()))
 	w.caughtUp(a)
 	_, stopB := w.run(w.config("b", t.TempDir()))
-	eventually(t, time.Minute, "both own partitions", func() bool { return len(a.Status()) == 2 })
+	var current *session
+	eventually(t, time.Minute, "both own partitions", func() bool {
+		current = a.currentSession() // there is none between two
+		return current != nil && len(a.Status()) == 2
+	})
 	if len(ours()) == 0 {
 		t.Errorf("control: two units run and no goroutine of theirs is found")
 	}
-	a.currentSession().fail(errors.New("a failure"))
+	current.fail(errors.New("a failure"))
 	w.produce(500, 20)
 	w.caughtUp(a)
 	for _, stop := range []func() error{stopA, stopB} {
