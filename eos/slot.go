@@ -206,17 +206,18 @@ func pause(ctx context.Context, d time.Duration) {
 
 // expel takes a dead member out of the group. Where that fails, the session timeout does it.
 func (u *Unit) expel(ctx context.Context, dead string) {
-	if err := u.admin.expel(ctx, u.cfg.Names.Group(), dead); err != nil {
+	if err := u.admin.expel(ctx, u.cfg.Names.Group(), dead, "its process is gone"); err != nil {
 		u.log.Info("taking this instance's earlier life out of the group", "member", dead, "cause", err)
 		return
 	}
 	u.log.Info("this instance's earlier life was still in the group", "member", dead)
 }
 
-func (a *admin) expel(ctx context.Context, group, member string) error {
+// expel takes a member out of the group; why is for the broker's log (KIP-800).
+func (a *admin) expel(ctx context.Context, group, member, why string) error {
 	req := kmsg.NewPtrLeaveGroupRequest()
 	m := kmsg.NewLeaveGroupRequestMember()
-	m.MemberID, m.Reason = member, kmsg.StringPtr("its process is gone")
+	m.MemberID, m.Reason = member, kmsg.StringPtr(why)
 	req.Group, req.MemberID, req.Members = group, member, append(req.Members, m)
 	resp, err := req.RequestWith(ctx, a.cl)
 	if err != nil {
@@ -311,7 +312,7 @@ func (u *Unit) onlyOne(ctx context.Context, own string) error {
 func (u *Unit) stepBack(ctx context.Context, t *twin) {
 	u.log.Warn("leaving the group to it until it is gone", "cause", t)
 	u.slot.last = slotNote{} // whatever becomes of this member, it is no earlier life
-	if err := u.admin.expel(ctx, u.cfg.Names.Group(), t.own); err != nil {
+	if err := u.admin.expel(ctx, u.cfg.Names.Group(), t.own, "another member has its name"); err != nil {
 		u.log.Info("leaving the group", "cause", err)
 	}
 }
