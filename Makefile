@@ -19,7 +19,7 @@ TOKENS   := -views 2 -only "kill -9" -only "kill -9, state deleted" -only "kill 
 	-only "view: kill -9" -only "view: kill -9, state deleted" -only "view: freeze" -only "view: clean restart"
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE bench build chaos chaos-long clean contract failover generate help hostile kafka lint lost-replies model mutants quick reads sim sim-long stall takeover test token-reads tools watchers zombies
+.PHONY: FORCE bench build chaos chaos-long clean contract failover generate help hostile kafka lint lost-replies model mutants quick reads sim sim-long stall systemtest takeover test token-reads tools watchers zombies
 
 bench: ## measure against stock Goka, on a real Kafka; ARGS="-quick" for a minute
 	go run ./bench $(ARGS)
@@ -61,6 +61,7 @@ lint: $(GOFUMPT) $(STATICCHECK) $(PLUGINS) ## formatting, vet, staticcheck, impo
 	go vet ./... && go vet -tags simruntime ./eos ./internal/sim
 	$(STATICCHECK) ./... && $(STATICCHECK) -tags simruntime ./eos ./internal/sim
 	cd bench/reads && go vet ./... && ../../$(STATICCHECK) ./...
+	cd internal/systemtest && go vet ./... && ../../$(STATICCHECK) ./...
 	go test ./internal/layout
 	go run ./internal/protogen -check
 
@@ -87,6 +88,9 @@ sim-long: ## 100,000 simulated crashes, about 25 minutes; ARGS="-for 8m" for a p
 
 stall: ## what watchers that take nothing cost the others: 10 % at most, on a quiet machine; 5 minutes
 	go run ./internal/watchers/cmd -stall 8 -watchers 500 -rate 500 -pad 800 -for 12s $(ARGS)
+
+systemtest: ## Goka's own system tests on a real Kafka, as they stand and over our unit (docs/goka-systemtests.md); 15 minutes; ARGS="-subject ours"
+	go build -C internal/systemtest -o ../../bin/systemtest . && bin/systemtest $(ARGS)
 
 takeover: bin/chaos ## 50 takeovers after kill -9 at default settings, then processors that join, leave and restart; about 15 minutes
 	bin/chaos $(DEFAULTS) -processors 3 -only "kill -9" -down 8s -within any=10s -faults 50 -every 1s -events 100000 $(ARGS)
