@@ -25,6 +25,7 @@ const (
 	crashStep     = "CRASH_STEP"
 	crashAt       = "CRASH_AT"
 	crashFreeze   = "CRASH_FREEZE"  // not killed but frozen; see protect_zombie_test.go
+	crashRequest  = "CRASH_REQUEST" // frozen at a request or at its reply; see request_test.go
 	crashSession  = "CRASH_SESSION" // the session timeout; see slot_test.go
 )
 
@@ -48,9 +49,12 @@ func runCrashChild() {
 	if d, err := time.ParseDuration(os.Getenv(crashSession)); err == nil {
 		cfg.SessionTimeout, cfg.Kafka.RebalanceTimeout = d, d
 	}
-	if os.Getenv(crashFreeze) != "" {
+	switch {
+	case os.Getenv(crashFreeze) != "":
 		freezeAt(&cfg, os.Getenv(crashStep), at)
-	} else {
+	case os.Getenv(crashRequest) != "":
+		freezeAtRequest(&cfg, os.Getenv(crashStep), os.Getenv(crashRequest) == "reply", at)
+	default:
 		killAt(&cfg, os.Getenv(crashStep), at)
 	}
 	u, err := New(cfg)

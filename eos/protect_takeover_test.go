@@ -91,6 +91,16 @@ func TestProtect_ACommitThatTheTableShowsLateIsWaitedFor(t *testing.T) {
 	})
 }
 
+// laneOf is the lane of an owner that is among some transactions, "" if none is.
+func laneOf(open kadm.ListedTransactions, owner string) string {
+	for lane := range lanes {
+		if id := laneID(owner, lane); open[id].State == "Ongoing" {
+			return id
+		}
+	}
+	return ""
+}
+
 // A process dies with a transaction open that Kafka would leave open for a minute, and starts again.
 func TestProtect_AnEarlierLifeOfTheSameNameIsFenced(t *testing.T) {
 	onBoth(t, func(t *testing.T, brokers []string) {
@@ -99,6 +109,10 @@ func TestProtect_AnEarlierLifeOfTheSameNameIsFenced(t *testing.T) {
 		z := w.freezeChild("before EndTxn", 3, "")
 		if err := z.cmd.Process.Kill(); err != nil {
 			t.Fatalf("kill: %v", err)
+		}
+		open, err := kadm.NewClient(w.cl).ListTransactions(t.Context(), nil, []string{"Ongoing"})
+		if left := laneOf(open, w.names.TransactionalID("zombie")); err != nil || left == "" {
+			t.Fatalf("nothing that the zombie left open among %v (%v); the test shows nothing", open.TransactionalIDs(), err)
 		}
 		start := time.Now()
 		cfg := w.config("zombie", t.TempDir())

@@ -1,9 +1,7 @@
 package eos
 
 import (
-	"context"
 	"errors"
-	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,71 +9,27 @@ import (
 	"github.com/tidemark/tidemark/internal/kafkatest"
 )
 
-// endTxnKey is the API key of EndTxn; a request begins with its size (4 bytes) and its key (2 bytes).
-const endTxnKey = 26
-
-// cutter cuts connections at EndTxn: the request gets lost, or its answer does.
-type cutter struct {
-	answer bool // the answer is what gets lost
-	armed  atomic.Bool
-	cuts   atomic.Int64
-}
-
-type cutConn struct {
-	net.Conn
-	c   *cutter
-	end atomic.Bool // EndTxn was sent: what comes back is lost
-}
-
-var errCut = errors.New("the connection was cut")
-
-func (c *cutter) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return &cutConn{Conn: conn, c: c}, nil
-}
-
-func (c *cutConn) Write(b []byte) (int, error) {
-	if c.c.armed.Load() && len(b) > 6 && b[4] == 0 && b[5] == endTxnKey {
-		c.c.cuts.Add(1)
-		if !c.c.answer {
-			return 0, errors.Join(errCut, c.Conn.Close())
-		}
-		c.end.Store(true)
-	}
-	return c.Conn.Write(b)
-}
-
-func (c *cutConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if c.end.Load() {
-		return 0, errors.Join(errCut, c.Conn.Close())
-	}
-	return n, err
-}
-
 // uncertain runs a unit whose second commit ends in doubt, and lets it go on or stop.
-func uncertain(t *testing.T, w *world, answer bool, weak weakness) (u *Unit, stop func() error, c *cutter) {
+func uncertain(t *testing.T, w *world, answer bool, weak weakness) (u *Unit, stop func() error, c *intercept) {
 	t.Helper()
-	c = &cutter{answer: answer}
+	var armed atomic.Bool
+	c = &intercept{key: endTxn, reply: answer, when: armed.Load, do: cutOff}
 	w.produce(2000, 2000) // every key once: no later commit repeats what one left out
 	cfg := w.config("a", t.TempDir())
 	k := *w.kafka
 	k.Dial = c.dial
 	cfg.Kafka, cfg.weak = &k, weak
 	cfg.TransactionTimeout, cfg.BatchRecordsMax, cfg.CatchUpLag = 2*time.Second, 20, 1<<40
+	cfg.lastCommits = time.Minute // the control needs a commit after the one in doubt
 	var commits atomic.Int64
 	cfg.Trace = func(step string) {
 		switch step {
 		case "before EndTxn":
 			if commits.Add(1) == 2 {
-				c.armed.Store(true)
+				armed.Store(true)
 			}
 		case "cut", "recovered": // the next try
-			c.armed.Store(false)
+			armed.Store(false)
 		}
 	}
 	u, stop = w.run(cfg)
@@ -93,7 +47,7 @@ func TestProtect_ACommitInDoubtIsGivenUpAndReadBack(t *testing.T) {
 			if err := stop(); err != nil {
 				t.Errorf("stop: %v", err)
 			}
-			if c.cuts.Load() == 0 {
+			if c.done.Load() == 0 {
 				t.Errorf("no EndTxn was cut off")
 			}
 			w.check()
@@ -105,7 +59,7 @@ func TestProtect_ACommitInDoubtIsGivenUpAndReadBack(t *testing.T) {
 func TestProtect_GoingOnAfterACommitInDoubtLosesRecords(t *testing.T) {
 	w := newWorld(t, kafkatest.Shared(t), 2)
 	_, stop, c := uncertain(t, w, false, weakness{goOn: true})
-	eventually(t, time.Minute, "cut off", func() bool { return c.cuts.Load() > 0 })
+	eventually(t, time.Minute, "cut off", func() bool { return c.done.Load() > 0 })
 	_ = stop()
 	u, stop := w.run(w.config("a", t.TempDir()))
 	w.caughtUp(u)

@@ -1,15 +1,20 @@
 package eos
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/IBM/sarama"
 
 	"github.com/tidemark/tidemark/internal/kafkatest"
 )
@@ -33,10 +38,7 @@ func freezeAt(cfg *Config, step string, at int64) {
 		case thawed.Load() != 0 && now == "flushed":
 			os.Exit(exitCommitted)
 		case now == step && seen.Add(1) == at:
-			if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
-				panic(err)
-			}
-			time.Sleep(20 * time.Millisecond) // the signal takes effect a little later than it is sent
+			freezeHere()
 			thawed.Store(1)
 			go func() {
 				for frozenUnit.Load().Trouble() == nil {
@@ -49,6 +51,17 @@ func freezeAt(cfg *Config, step string, at int64) {
 	}
 }
 
+// freezeHere stops the process until somebody thaws it.
+func freezeHere() {
+	resumed := make(chan os.Signal, 1)
+	signal.Notify(resumed, syscall.SIGCONT)
+	defer signal.Stop(resumed)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
+		panic(err)
+	}
+	<-resumed // the signal takes effect later than it is sent
+}
+
 // zombie is a frozen child.
 type zombie struct {
 	w   *world
@@ -58,11 +71,17 @@ type zombie struct {
 
 func (w *world) freezeChild(step string, at int, weak string) *zombie {
 	w.t.Helper()
+	return w.freezeChildBy(step, at, crashFreeze+"=yes "+weak)
+}
+
+// freezeChildBy starts a child with one more variable, which has it freeze itself, and answers once it has.
+func (w *world) freezeChildBy(step string, at int, variable string) *zombie {
+	w.t.Helper()
 	if runtime.GOOS != "linux" {
 		w.t.Skip("only Linux tells here that a process is frozen")
 	}
 	cmd, out := w.childCommand("zombie", w.t.TempDir(), step, at)
-	cmd.Env = append(cmd.Env, crashFreeze+"=yes "+weak)
+	cmd.Env = append(cmd.Env, variable)
 	if err := cmd.Start(); err != nil {
 		w.t.Fatalf("start child: %v", err)
 	}
@@ -84,12 +103,18 @@ func (z *zombie) frozen() bool {
 	return err == nil && ok && strings.HasPrefix(state, "T")
 }
 
-// thaw lets it go on and answers how it ended.
-func (z *zombie) thaw() int {
+// goOn thaws it.
+func (z *zombie) goOn() {
 	z.w.t.Helper()
 	if err := z.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		z.w.t.Fatalf("thaw: %v", err)
 	}
+}
+
+// thaw lets it go on and answers how it ended.
+func (z *zombie) thaw() int {
+	z.w.t.Helper()
+	z.goOn()
 	stuck := time.AfterFunc(time.Minute, func() { _ = z.cmd.Process.Kill() })
 	defer stuck.Stop()
 	err := z.cmd.Wait()
@@ -100,24 +125,30 @@ func (z *zombie) thaw() int {
 	return code
 }
 
+// fencedOff is what brokers say of a producer epoch that is over.
+const fencedOff = "INVALID_PRODUCER_EPOCH|PRODUCER_FENCED"
+
 // A process is frozen with a commit ready to be sent, loses its partitions, and thaws after another one
 // has processed the same records and more. Two protections refuse it, each of which is enough.
 func TestProtect_AZombieCannotCommit(t *testing.T) {
 	brokers := kafkatest.Shared(t)
 	for _, c := range []struct {
-		name, zombie string
-		heir         weakness
-		want         int
+		name, step, zombie string
+		heir               weakness
+		want               int
+		says               string
 	}{
-		{"by the generation alone", "", weakness{noFence: true}, exitRefused},
-		{"by fencing alone", "noGeneration", weakness{}, exitRefused},
-		{"control: by nothing", "noGeneration", weakness{noFence: true}, exitCommitted},
+		{"by the generation alone", "before TxnOffsetCommit", "", weakness{noFence: true}, exitRefused, "UNKNOWN_MEMBER_ID|ILLEGAL_GENERATION"},
+		{"by fencing alone", "before TxnOffsetCommit", "noGeneration", weakness{}, exitRefused, fencedOff},
+		{"control: by nothing", "before TxnOffsetCommit", "noGeneration", weakness{noFence: true}, exitCommitted, "^$"},
+		// The next test has the control of this one: nobody asks for a generation any more.
+		{"by fencing alone, with but its end to send", "before EndTxn", "", weakness{}, exitRefused, fencedOff},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, brokers, 2)
 			w.produce(100, 20)
-			z := w.freezeChild("before TxnOffsetCommit", 3, c.zombie)
+			z := w.freezeChild(c.step, 3, c.zombie)
 			cfg := w.config("heir", t.TempDir())
 			shortWaits(&cfg)
 			cfg.weak = c.heir
@@ -127,6 +158,9 @@ func TestProtect_AZombieCannotCommit(t *testing.T) {
 			w.caughtUp(heir)
 			if got := z.thaw(); got != c.want {
 				t.Errorf("the zombie's commit: %d, want %d (%d is committed, %d refused): %s", got, c.want, exitCommitted, exitRefused, z.out)
+			}
+			if said := z.out.String(); !regexp.MustCompile(c.says).MatchString(said) {
+				t.Errorf("the zombie says %q, want %s", said, c.says)
 			}
 			if faults := w.faults(); (len(faults) > 0) != (c.want == exitCommitted) {
 				t.Errorf("faults in what is committed: %d, want some: %t: %.300q", len(faults), c.want == exitCommitted, faults)
@@ -168,6 +202,11 @@ func TestProtect_OffsetsThatAnOpenTransactionMayChangeAreWaitedFor(t *testing.T)
 					return heir.Trouble() != nil
 				}
 			})
+			if trouble := heir.Trouble(); !control && !errors.Is(trouble, sarama.ErrUnstableOffsetCommit) {
+				t.Errorf("the heir is troubled by %v, want the open transaction", trouble)
+			} else if control && trouble != nil {
+				t.Errorf("the heir is troubled by %v; want none, because it believes the offsets", trouble)
+			}
 			if got := z.thaw(); got != exitCommitted {
 				t.Errorf("the transaction that nobody fenced ended with %d, want %d", got, exitCommitted)
 			}

@@ -6,9 +6,12 @@ import (
 	"github.com/tidemark/tidemark/internal/kafkatest"
 )
 
+// olderTransactions is a cluster that was not moved to transaction.version 2.
+var olderTransactions = kafkatest.Options{Format: []string{"--feature", "transaction.version=1"}}
+
 // Clusters that were not moved to transaction.version 2 want offsets and partitions to be announced.
 func TestUnit_CountsOnceWithTheOlderTransactionProtocol(t *testing.T) {
-	cluster := kafkatest.MustCluster(t, kafkatest.Options{Format: []string{"--feature", "transaction.version=1"}})
+	cluster := kafkatest.MustCluster(t, olderTransactions)
 	w := newWorld(t, cluster.Addrs(), 2)
 	w.produce(1000, 100)
 	cfg := w.config("a", t.TempDir())
