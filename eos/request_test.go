@@ -27,8 +27,7 @@ var requests = []request{
 	{"JoinGroup", 11, 2}, // the first is answered with a member id alone
 	{"SyncGroup", 14, 1},
 	{"Heartbeat", 12, 2},
-	{"InitProducerId of a fence", 22, 1},
-	{"InitProducerId of a producer", 22, lanes + 1},
+	{"InitProducerId", 22, lanes}, // of a session's last producer
 	{"TxnOffsetCommit", 28, 3},
 	{"Produce", 0, 3},
 	{"EndTxn", endTxn, 3},
