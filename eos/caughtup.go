@@ -161,11 +161,17 @@ func (u *Unit) TrimLoop(ctx context.Context) error {
 	return nil
 }
 
-// PrepareTopics creates what is missing of the plan, checks all of it, and answers the report. Faults
-// that break a guarantee are a *FailStop; an input that does not exist is ErrUnknownTopic; what else
-// fails may pass.
+// PrepareTopics checks the plan, creates what is missing of it, and answers the report. Faults that break a guarantee are a
+// *FailStop, and then nothing was created; an input that does not exist is ErrUnknownTopic; what else fails may pass.
 func (u *Unit) PrepareTopics(ctx context.Context, plan *TopicPlan) (*TopicReport, error) {
 	if err := u.deleted(ctx, plan); err != nil {
+		return nil, err
+	}
+	report, err := CheckTopics(ctx, u.admin.adm, plan)
+	if err != nil {
+		return nil, err
+	}
+	if err := report.stopBeforeCreating(); err != nil {
 		return nil, err
 	}
 	created, err := EnsureTopics(ctx, u.admin.adm, plan)
@@ -175,7 +181,7 @@ func (u *Unit) PrepareTopics(ctx context.Context, plan *TopicPlan) (*TopicReport
 	if len(created) > 0 {
 		u.log.Info("created topics", "topics", created)
 	}
-	report, err := CheckTopics(ctx, u.admin.adm, plan)
+	report, err = CheckTopics(ctx, u.admin.adm, plan)
 	if err != nil {
 		return nil, err
 	}

@@ -199,10 +199,17 @@ func (r *TopicReport) Topic(role Role) *TopicState {
 }
 
 // Stop gives all faults that break a guarantee as one FailStop, nil if there are none.
-func (r *TopicReport) Stop() error {
+func (r *TopicReport) Stop() error { return r.stop(func(f TopicFault) bool { return f.Breaks }) }
+
+// stopBeforeCreating is Stop for a job whose missing topics are still to be created.
+func (r *TopicReport) stopBeforeCreating() error {
+	return r.stop(func(f TopicFault) bool { return f.Breaks && !f.Missing })
+}
+
+func (r *TopicReport) stop(at func(TopicFault) bool) error {
 	var faults, mends []string
 	for _, f := range r.Faults {
-		if f.Breaks {
+		if at(f) {
 			faults, mends = append(faults, f.Fault), append(mends, f.Mend)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/tidemark/tidemark/internal/kafkatest"
 	"github.com/tidemark/tidemark/rules"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -206,23 +207,37 @@ func (j *job) eatChangelog(adm *kadm.Client) {
 	policy("compact")
 }
 
-// holds is what the topics and the group of the job hold, for people and for comparison.
+// holds is which topics and offsets the job has, how they are set and what they hold, for people and for comparison.
 func (j *job) holds(adm *kadm.Client) string {
 	j.t.Helper()
 	var all []string
-	for _, topic := range []string{j.input(), j.names.Table(), j.names.Loop(), j.names.Flags(), j.names.DeadLetters()} {
+	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	topics, err := adm.ListTopics(j.t.Context())
+	j.must("topics", err)
+	topics.FilterInternal()
+	for _, topic := range topics.Names() {
+		if !strings.HasPrefix(topic, j.names.Job) {
+			continue
+		}
+		add("%s is %v", topic, topics[topic].ID)
+		configs, err := adm.DescribeTopicConfigs(j.t.Context(), topic)
+		j.must("settings of "+topic, err)
+		for _, c := range configs[0].Configs {
+			add("%s has %s=%s", topic, c.Key, c.MaybeValue())
+		}
+		starts, err := adm.ListStartOffsets(j.t.Context(), topic)
+		j.must("starts of "+topic, err)
+		starts.Each(func(o kadm.ListedOffset) { add("%s/%d begins at %d", o.Topic, o.Partition, o.Offset) })
 		ends, err := adm.ListEndOffsets(j.t.Context(), topic)
 		j.must("ends of "+topic, err)
-		ends.Each(func(o kadm.ListedOffset) {
-			if o.Offset > 0 {
-				all = append(all, fmt.Sprintf("%s/%d ends at %d", o.Topic, o.Partition, o.Offset))
-			}
-		})
+		ends.Each(func(o kadm.ListedOffset) { add("%s/%d ends at %d", o.Topic, o.Partition, o.Offset) })
 	}
 	offsets, err := adm.FetchOffsets(j.t.Context(), j.names.Group())
-	j.must("offsets", err)
+	if !errors.Is(err, kerr.GroupIDNotFound) { // the embedded broker knows no group without members
+		j.must("offsets", err)
+	}
 	offsets.Each(func(o kadm.OffsetResponse) {
-		all = append(all, fmt.Sprintf("the group has %d %q for %s/%d", o.At, o.Metadata, o.Topic, o.Partition))
+		add("the group has %d %q for %s/%d", o.At, o.Metadata, o.Topic, o.Partition)
 	})
 	slices.Sort(all)
 	return strings.Join(all, "\n")
@@ -305,6 +320,21 @@ func TestProcessor_StopsAtWhatWouldBreakAGuarantee(t *testing.T) {
 				t.Errorf("got fault %q, mend %q, want them to name %q and %q", stop.Fault, stop.Mend, c.fault, c.mend)
 			}
 		})
+	}
+}
+
+// What is refused at a job's first start has left no topic behind.
+func TestProcessor_CreatesNothingWhereItsInputIsRefused(t *testing.T) {
+	j := mustJob(t, mustFake(t), countJob, 2, "cleanup.policy=compact")
+	adm := kadm.NewClient(j.mustClient())
+	before := j.holds(adm)
+	err := j.try(nil)
+	if after := j.holds(adm); after != before {
+		t.Errorf("it changed what was there:\n%s\nwas\n%s", after, before)
+	}
+	var stop *eos.FailStop
+	if !errors.As(err, &stop) || !strings.Contains(stop.Fault, "cleanup.policy=compact") {
+		t.Errorf("got %v, want a fail-stop that names the policy", err)
 	}
 }
 
