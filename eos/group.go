@@ -247,7 +247,7 @@ func (u *Unit) forGood(err error, failures *attempts) error {
 		return err
 	}
 	if errors.Is(err, sarama.ErrInconsistentGroupProtocol) { // fencingStrategy.Name
-		return Stop(err, "a changed job file needs a new name, or a new generation of the state",
+		return Stop(err, "a changed job file needs a new name (its `name:`)",
 			"group %s has members with other rules than this job file's (%.12s), or of another program (one that ended is a member for up to %v)",
 			u.cfg.Names.Group(), u.cfg.Digest, u.cfg.SessionTimeout)
 	}

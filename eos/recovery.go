@@ -384,7 +384,7 @@ func (s *session) agree(p *partition, of map[string]groupOffset) error {
 		if p.committed.Digest != s.unit.cfg.Digest || p.committed.Generation != names.Generation {
 			return failStop(fmt.Sprintf("table %s was made by rules %.12s (generation %d); this job file means %.12s (generation %d)",
 				names.Table(), p.committed.Digest, p.committed.Generation, s.unit.cfg.Digest, names.Generation),
-				"a changed job file needs a new name, or a new generation of the state")
+				"a changed job file needs a new name (its `name:`)")
 		}
 		if p.committed.TableID != s.tableID {
 			return Stop(ErrRecreated, "restore the original topic, or give the job a new name so that it computes its state anew from the input",

@@ -87,10 +87,10 @@ func (p *TopicPlan) Topics(replication int16) []PlannedTopic {
 	const deletes = "records must neither be merged nor dropped"
 	never := Setting{Key: "retention.ms", Value: "-1", Why: "nothing is deleted that was not used"}
 	input := never
-	input.Why = "verify folds the input again from its start, and so does a new generation"
+	input.Why = "verify folds the input again from its start, and so does a job under a new name"
 	if p.InputRetention > 0 {
 		input.Value = millis(p.InputRetention)
-		input.Why = "as asked; verify and a new generation can only begin where it begins"
+		input.Why = "as asked; verify and a job under a new name can only begin where it begins"
 	}
 	input.fits = func(have string) bool {
 		return have == "-1" || p.InputRetention > 0 && atLeast(have, p.InputRetention.Milliseconds())

@@ -176,7 +176,7 @@ func (j *Job) believe(p *TablePartition, tableID [16]byte) error {
 	case pos == nil:
 		return nil
 	case pos.Digest != j.Schema.Digest || pos.Generation != max(j.Names.Generation, 1):
-		return eos.Stop(nil, "use the job file that the state was made with; a changed one needs a new name, or a new generation",
+		return eos.Stop(nil, "use the job file that the state was made with; a changed one needs a new name (its `name:`)",
 			"%s was made by rules %.12s (generation %d), this job file means %.12s (generation %d)",
 			table, pos.Digest, pos.Generation, j.Schema.Digest, max(j.Names.Generation, 1))
 	case pos.TableID != tableID && pos.TableID != [16]byte{}:

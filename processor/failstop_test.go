@@ -51,7 +51,7 @@ var stopCases = []stopCase{
 		j.change("name: ", "# the same\nname: ")
 	}},
 	{
-		name: "another rule", fault: "was made by rules", mend: "needs a new name, or a new generation",
+		name: "another rule", fault: "was made by rules", mend: "needs a new name (its `name:`)",
 		do: func(j *job, _ *kadm.Client) { j.change(">= 10", ">= 11") },
 	},
 	{

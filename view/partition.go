@@ -184,7 +184,7 @@ func (p *partition) take(b *eos.Batch) error {
 func (p *partition) believe(pos *eos.Position) error {
 	cfg := &p.view.cfg
 	if generation := max(cfg.Names.Generation, 1); pos.Digest != cfg.Schema.Digest || pos.Generation != generation {
-		return eos.Stop(nil, "give the view the job file that the processor runs with; a changed one needs a new name, or a new generation",
+		return eos.Stop(nil, "give the view the job file that the processor runs with; a changed one needs a new name (its `name:`)",
 			"table %s/%d was made by rules %.12s (generation %d), this job file means %.12s (generation %d)",
 			cfg.Names.Table(), p.number, pos.Digest, pos.Generation, cfg.Schema.Digest, generation)
 	}
