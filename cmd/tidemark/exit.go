@@ -105,7 +105,7 @@ func report(w io.Writer, err error) int {
 		line += ": " + m
 	}
 	if code == exitFailStop {
-		line = "stopped, nothing is lost: " + line
+		line = "stopped, nothing was changed: " + line
 	}
 	fmt.Fprintf(w, "tidemark: %s\n", visible(strings.ReplaceAll(line, "\n", "; ")))
 	return code
