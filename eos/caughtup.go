@@ -164,7 +164,7 @@ func (u *Unit) TrimLoop(ctx context.Context) error {
 // PrepareTopics checks the plan, creates what is missing of it, and answers the report. Faults that break a guarantee are a
 // *FailStop, and then nothing was created; an input that does not exist is ErrUnknownTopic; what else fails may pass.
 func (u *Unit) PrepareTopics(ctx context.Context, plan *TopicPlan) (*TopicReport, error) {
-	if err := u.deleted(ctx, plan); err != nil {
+	if err := patiently(ctx, func() (*FailStop, error) { return u.deleted(ctx, plan) }); err != nil {
 		return nil, err
 	}
 	report, err := CheckTopics(ctx, u.admin.adm, plan)

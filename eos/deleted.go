@@ -4,21 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// deleted is the fail-stop of a job that has counted and whose input, table or loop is missing. To wait for it, or to create
-// it, would only hide that, and be in the way of who restores it. A job that has not counted yet may lack all three.
-func (u *Unit) deleted(ctx context.Context, plan *TopicPlan) error {
+// patiently tries what is answered by a stop again for missingMax: a broker that has just started does not know every topic,
+// and every other broker, at once.
+func patiently(ctx context.Context, try func() (*FailStop, error)) error {
 	since := time.Now()
 	for failures := 1; ; failures++ {
-		stop, err := u.lookForDeleted(ctx, plan)
+		stop, err := try()
 		if err != nil || stop == nil {
 			return err
 		}
-		if time.Since(since) > missingMax { // a broker that has just started does not know every topic at once
+		if time.Since(since) > missingMax {
 			return stop
 		}
 		select {
@@ -29,47 +30,65 @@ func (u *Unit) deleted(ctx context.Context, plan *TopicPlan) error {
 	}
 }
 
-func (u *Unit) lookForDeleted(ctx context.Context, plan *TopicPlan) (stop *FailStop, err error) {
+// deleted is the fail-stop of a job that has begun and of which a topic is missing: PrepareTopics made all of them before.
+// To wait for it, or to create it, would only hide that, and be in the way of who restores it. A job that has not begun may
+// lack any of them.
+func (u *Unit) deleted(ctx context.Context, plan *TopicPlan) (*FailStop, error) {
 	report, err := CheckTopics(ctx, u.admin.adm, plan)
 	if err != nil {
 		return nil, err
 	}
-	input, table, loop := report.Topic(RoleInput), report.Topic(RoleTable), report.Topic(RoleLoop)
-	switch {
-	case !table.Exists, !loop.Exists:
-		lost, what := table, "table"
-		if table.Exists {
-			lost, what = loop, "loop"
+	var lost, mends []string
+	for _, t := range report.Topics {
+		if !t.Exists {
+			lost = append(lost, fmt.Sprintf("the %s %s", t.Role, t.Name))
+			mends = append(mends, fmt.Sprintf("restore the %s, or %s", t.Role, insteadOf[t.Role]))
 		}
-		offsets, err := u.admin.adm.FetchOffsets(ctx, plan.Names.Group())
-		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // the embedded broker knows no group without members
-			return nil, fmt.Errorf("fetch offsets of group %s: %w", plan.Names.Group(), err)
-		}
-		for topic, of := range offsets {
-			for p, o := range of {
-				if o.Err == nil && o.At >= 0 {
-					return &FailStop{
-						Err:   ErrUnknownTopic,
-						Fault: fmt.Sprintf("topic %s does not exist, but group %s has offset %d for %s/%d: the %s was deleted", lost.Name, plan.Names.Group(), o.At, topic, p, what),
-						Mend:  "restore the " + what + ", or give the job a new name",
-					}, nil
-				}
-			}
-		}
-	case !input.Exists:
-		spans, err := u.admin.ends(ctx, table.Name)
-		if err != nil {
-			return nil, err
-		}
-		for p, span := range spans {
-			if span.HW > 0 {
-				return &FailStop{
-					Err:   ErrUnknownTopic,
-					Fault: fmt.Sprintf("topic %s does not exist, but %s/%d holds what the job has counted from it: the input was deleted", input.Name, table.Name, p),
-					Mend:  "restore the input, or give the job a new name and a new input",
-				}, nil
+	}
+	if len(lost) == 0 {
+		return nil, nil
+	}
+	begun, err := u.begun(ctx, plan, report.Topic(RoleTable))
+	if err != nil || begun == "" {
+		return nil, err
+	}
+	return Stop(ErrUnknownTopic, strings.Join(mends, "; "), "deleted since the job began (%s): %s", begun, strings.Join(lost, ", ")), nil
+}
+
+// insteadOf is what else than restoring it helps where a topic was deleted.
+var insteadOf = map[Role]string{
+	RoleInput:       "give the job a new name and a new input",
+	RoleTable:       "give the job a new name",
+	RoleLoop:        "give the job a new name",
+	RoleFlags:       "create them empty with `tidemark topics --create`",
+	RoleDeadLetters: "create them empty with `tidemark topics --create`",
+}
+
+// begun is by what one sees that a member of the job has opened a session; "" where none has.
+func (u *Unit) begun(ctx context.Context, plan *TopicPlan, table *TopicState) (string, error) {
+	group := plan.Names.Group()
+	offsets, err := u.admin.adm.FetchOffsets(ctx, group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // the embedded broker knows no group without members
+		return "", fmt.Errorf("fetch offsets of group %s: %w", group, err)
+	}
+	for topic, of := range offsets {
+		for p, o := range of {
+			if o.Err == nil && o.At >= 0 {
+				return fmt.Sprintf("group %s has offset %d for %s/%d", group, o.At, topic, p), nil
 			}
 		}
 	}
-	return nil, nil
+	if !table.Exists {
+		return "", nil
+	}
+	spans, err := u.admin.ends(ctx, table.Name)
+	if err != nil {
+		return "", err
+	}
+	for p, span := range spans {
+		if span.HW > 0 {
+			return fmt.Sprintf("%s/%d holds what it has counted", table.Name, p), nil
+		}
+	}
+	return "", nil
 }

@@ -71,7 +71,7 @@ var stopCases = []stopCase{
 		},
 	},
 	{
-		name: "table deleted", fault: "the table was deleted", mend: "restore the table",
+		name: "table deleted", fault: "deleted since the job began", mend: "restore the table",
 		do: func(j *job, adm *kadm.Client) { j.remove(adm, j.names.Table()) },
 	},
 	{
@@ -96,7 +96,7 @@ var stopCases = []stopCase{
 		},
 	},
 	{
-		name: "loop deleted", fault: "the loop was deleted", mend: "restore the loop",
+		name: "loop deleted", fault: "deleted since the job began", mend: "restore the loop",
 		do: func(j *job, adm *kadm.Client) { j.remove(adm, j.names.Loop()) },
 	},
 	{
@@ -106,8 +106,24 @@ var stopCases = []stopCase{
 		},
 	},
 	{
-		name: "input deleted", fault: "the input was deleted", mend: "new name",
+		name: "input deleted", fault: "deleted since the job began", mend: "restore the input",
 		do: func(j *job, adm *kadm.Client) { j.remove(adm, j.input()) },
+	},
+	{
+		name: "flags deleted", fault: "deleted since the job began", mend: "restore the flags, or create them empty",
+		do: func(j *job, adm *kadm.Client) { j.remove(adm, j.names.Flags()) },
+	},
+	{
+		name: "dead letters deleted", fault: "deleted since the job began", mend: "restore the dead letters, or create them empty",
+		do: func(j *job, adm *kadm.Client) { j.remove(adm, j.names.DeadLetters()) },
+	},
+	{
+		name: "flags and dead letters made again empty", do: func(j *job, adm *kadm.Client) {
+			j.remove(adm, j.names.Flags())
+			j.remove(adm, j.names.DeadLetters())
+			kafkatest.MustTopic(j.t, j.kafka.Brokers, j.names.Flags(), 2)
+			kafkatest.MustTopic(j.t, j.kafka.Brokers, j.names.DeadLetters(), 2, "max.message.bytes=16777216")
+		},
 	},
 	{
 		name: "offsets out of range", fault: "offsets were changed from outside", mend: "set the offset back to",
