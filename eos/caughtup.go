@@ -162,7 +162,8 @@ func (u *Unit) TrimLoop(ctx context.Context) error {
 }
 
 // PrepareTopics checks the plan, creates what is missing of it, and answers the report. Faults that break a guarantee are a
-// *FailStop, and then nothing was created; an input that does not exist is ErrUnknownTopic; what else fails may pass.
+// *FailStop, those of what exists before anything is created; an input that does not exist is ErrUnknownTopic; what else fails
+// may pass.
 func (u *Unit) PrepareTopics(ctx context.Context, plan *TopicPlan) (*TopicReport, error) {
 	if err := patiently(ctx, func() (*FailStop, error) { return u.deleted(ctx, plan) }); err != nil {
 		return nil, err
@@ -174,16 +175,24 @@ func (u *Unit) PrepareTopics(ctx context.Context, plan *TopicPlan) (*TopicReport
 	if err := report.stopBeforeCreating(); err != nil {
 		return nil, err
 	}
-	created, err := EnsureTopics(ctx, u.admin.adm, plan)
-	if err != nil {
+	if err := patiently(ctx, func() (*FailStop, error) { return u.create(ctx, plan) }); err != nil {
 		return nil, err
-	}
-	if len(created) > 0 {
-		u.log.Info("created topics", "topics", created)
 	}
 	report, err = CheckTopics(ctx, u.admin.adm, plan)
 	if err != nil {
 		return nil, err
 	}
 	return report, report.Stop()
+}
+
+// create makes what is missing; its stop is an answer that trying again does not change.
+func (u *Unit) create(ctx context.Context, plan *TopicPlan) (*FailStop, error) {
+	created, err := EnsureTopics(ctx, u.admin.adm, plan)
+	if len(created) > 0 {
+		u.log.Info("created topics", "topics", created)
+	}
+	if mend := creationMend(err); mend != "" {
+		return Stop(err, mend, "%v", err), nil
+	}
+	return nil, err
 }

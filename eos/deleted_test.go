@@ -10,10 +10,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// mustPrepared is a unit whose topics are all made.
-func mustPrepared(t *testing.T) (*Unit, *TopicPlan, *kadm.Client) {
+// mustUnitOf is a unit of the job "job" with the input "events".
+func mustUnitOf(t *testing.T, k *Kafka) *Unit {
 	t.Helper()
-	_, k := mustFake(t)
 	names := Names{Job: "job", Generation: 1}
 	u, err := New(Config{
 		Kafka: k, Names: names, Input: "events", Instance: "a", Digest: "d", Dir: t.TempDir(),
@@ -23,9 +22,17 @@ func mustPrepared(t *testing.T) (*Unit, *TopicPlan, *kadm.Client) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = u.Close() })
+	return u
+}
+
+// mustPrepared is a unit whose topics are all made.
+func mustPrepared(t *testing.T) (*Unit, *TopicPlan, *kadm.Client) {
+	t.Helper()
+	_, k := mustFake(t)
+	u := mustUnitOf(t, k)
 	mustTopic(t, k, "events", 2, nil)
-	plan := &TopicPlan{Names: names, Input: "events"}
-	if _, err := u.PrepareTopics(within(t), plan); err != nil {
+	plan := &TopicPlan{Names: u.cfg.Names, Input: "events"}
+	if err := prepare(t, u, plan); err != nil {
 		t.Fatalf("the first start: %v", err)
 	}
 	return u, plan, kadm.NewClient(mustClient(t, k))

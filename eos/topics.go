@@ -22,7 +22,8 @@ type TopicPlan struct {
 	// Partitions is how many an input that does not exist is created with; 0 leaves its creation to its producers. Where it
 	// exists, the table and the loop follow it, and a positive number that differs is a fault.
 	Partitions int32
-	// Replication is what every topic should have; 0 is 3, or the number of brokers where there are fewer.
+	// Replication is what every topic must have at least; 0 is 3, or the number of brokers where there are fewer, and what has
+	// less is then weaker than it could be, but not refused.
 	Replication int16
 	// InputRetention is what an input is created with; 0 is without end.
 	InputRetention time.Duration
@@ -175,7 +176,7 @@ type TopicFault struct {
 	Mend string
 	// Missing: the topic does not exist.
 	Missing bool
-	// Breaks tells that a guarantee does not hold with it. Otherwise it weakens what the guarantees are given.
+	// Breaks tells that a guarantee does not hold with it, or not as it was asked for. Otherwise it weakens what the guarantees are given.
 	Breaks bool
 }
 
@@ -312,7 +313,7 @@ func (s *TopicState) faults(plan *TopicPlan, input *TopicState, replication int1
 			"topic %s has %d partitions, the input %s has %d, and each writes to the one of its number", s.Name, s.Partitions, input.Name, input.Partitions)
 	}
 	if s.Replication < replication {
-		add(false, "reassign its partitions to more brokers (kafka-reassign-partitions), or say a lower replication",
+		add(plan.Replication > 0, "reassign its partitions to more brokers (kafka-reassign-partitions), or say a lower --replication",
 			"topic %s has replication %d, below %d", s.Name, s.Replication, replication)
 	}
 	for _, want := range s.Settings {
@@ -363,6 +364,19 @@ func EnsureTopics(ctx context.Context, adm *kadm.Client, plan *TopicPlan) ([]str
 		}
 	}
 	return created, awaitTopics(ctx, adm, report)
+}
+
+// creationMend is what helps against an answer to a creation that trying again does not change; "" for every other error.
+func creationMend(err error) string {
+	switch {
+	case errors.Is(err, kerr.InvalidReplicationFactor):
+		return "start as many brokers, or say a lower --replication"
+	case errors.Is(err, kerr.PolicyViolation), errors.Is(err, kerr.InvalidConfig), errors.Is(err, kerr.InvalidPartitions):
+		return "have the cluster allow the topic as `tidemark topics` prints it, or create it by hand"
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return "`tidemark topics --acls` prints the permissions it takes; or have another user run `tidemark topics --create`"
+	}
+	return ""
 }
 
 // awaitTopics waits until every topic is known: a broker answers a creation before all of them have heard of it.

@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func TestTopics_CreatesWhatIsMissingAndThenFindsNoFault(t *testing.T) {
@@ -71,7 +74,7 @@ func testTopicFaults(t *testing.T, k *Kafka, job string) {
 	}{
 		{"-in", "cleanup.policy=compact", "--add-config cleanup.policy=delete", true},
 		{"-in", "retention.ms=3600000", "--add-config retention.ms=-1", false},
-		{"-in", "replication 1, below 3", "reassign", false},
+		{"-in", "replication 1, below 3", "reassign", true},
 		{"-table", "cleanup.policy=delete", "--add-config cleanup.policy=compact", true},
 		{"-table", "delete.retention.ms=1000", "delete.retention.ms=604800000", true},
 		{"-table", "has 3 partitions, the input", "new name", true},
@@ -90,13 +93,85 @@ func testTopicFaults(t *testing.T, k *Kafka, job string) {
 		}
 	}
 	var stop *FailStop
-	if err := report.Stop(); !errors.As(err, &stop) || strings.Contains(err.Error(), "replication") {
+	if err := report.Stop(); !errors.As(err, &stop) || strings.Contains(err.Error(), "retention.ms=3600000") {
 		t.Errorf("stop: got %v, want a FailStop of what breaks a guarantee alone", err)
 	}
 	if t.Failed() {
 		for _, f := range report.Faults {
 			t.Logf("%t %s", f.Breaks, f)
 		}
+	}
+}
+
+// Three brokers, and topics of one replica.
+func TestTopics_AReplicationThatWasAskedForIsHeldTo(t *testing.T) {
+	_, k := mustFake(t, kfake.NumBrokers(3))
+	adm := kadm.NewClient(mustClient(t, k))
+	plan := &TopicPlan{Names: Names{Job: "job-r"}, Input: "job-r-events", Partitions: 1, Replication: 1}
+	if _, err := EnsureTopics(within(t), adm, plan); err != nil {
+		t.Fatal(err)
+	}
+	for replication, want := range map[int16]struct{ faults, breaking int }{0: {5, 0}, 1: {0, 0}, 2: {5, 5}} {
+		plan.Replication = replication
+		report, err := CheckTopics(within(t), adm, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		faults, breaking := 0, 0
+		for _, f := range report.Faults {
+			if strings.Contains(f.Fault, "has replication 1, below") {
+				faults++
+				if f.Breaks && strings.Contains(f.Mend, "lower --replication") {
+					breaking++
+				}
+			}
+		}
+		if faults != want.faults || breaking != want.breaking || (report.Stop() != nil) != (want.breaking > 0) {
+			t.Errorf("replication %d: got %d faults, %d of them breaking, stop %v, want %+v", replication, faults, breaking, report.Stop(), want)
+		}
+	}
+}
+
+// What a cluster answers to a creation: some of it does not change however often one asks.
+func TestPrepareTopics_StopsAtACreationThatTryingAgainDoesNotMend(t *testing.T) {
+	for _, c := range []struct {
+		answer *kerr.Error
+		mend   string // "" : it may pass
+	}{
+		{kerr.InvalidReplicationFactor, "start as many brokers, or say a lower --replication"},
+		{kerr.PolicyViolation, "have the cluster allow the topic"},
+		{kerr.TopicAuthorizationFailed, "tidemark topics --acls"},
+		{kerr.RequestTimedOut, ""},
+	} {
+		t.Run(c.answer.Message, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			cluster, k := mustFake(t)
+			u := mustUnitOf(t, k)
+			mustTopic(t, k, "events", 2, nil)
+			cluster.ControlKey(int16(kmsg.CreateTopics), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				if c.mend != "" {
+					cluster.KeepControl()
+				}
+				resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
+				for _, asked := range req.(*kmsg.CreateTopicsRequest).Topics {
+					topic := kmsg.NewCreateTopicsResponseTopic()
+					topic.Topic, topic.ErrorCode = asked.Topic, c.answer.Code
+					resp.Topics = append(resp.Topics, topic)
+				}
+				return resp, nil, true
+			})
+			err := prepare(t, u, &TopicPlan{Names: u.cfg.Names, Input: "events"})
+			if c.mend == "" {
+				if err != nil {
+					t.Errorf("got %v, want it tried again", err)
+				}
+				return
+			}
+			var stop *FailStop
+			if !errors.As(err, &stop) || !errors.Is(err, c.answer) || !strings.Contains(stop.Mend, c.mend) || !strings.Contains(stop.Fault, "create topic job-table") {
+				t.Errorf("got %v, want a fail-stop that names the topic and the mend", err)
+			}
+		})
 	}
 }
 

@@ -354,6 +354,22 @@ func TestProcessor_CreatesNothingWhereItsInputIsRefused(t *testing.T) {
 	}
 }
 
+// One broker: what is asked for in so many words is not there; the default is what there can be.
+func TestProcessor_StopsWhereTheReplicationThatIsAskedForIsNotThere(t *testing.T) {
+	j := mustJob(t, mustFake(t), countJob, 2)
+	adm := kadm.NewClient(j.mustClient())
+	before := j.holds(adm)
+	err := j.try(func(c *Config) { c.Replication = 3 })
+	if after := j.holds(adm); after != before {
+		t.Errorf("it changed what was there:\n%s\nwas\n%s", after, before)
+	}
+	var stop *eos.FailStop
+	if !errors.As(err, &stop) || !strings.Contains(stop.Fault, "replication 1, below 3") || !strings.Contains(stop.Mend, "a lower --replication") {
+		t.Errorf("got %v, want a fail-stop that names the replication", err)
+	}
+	j.mustRun()
+}
+
 // A producer that hashes over more partitions than the job was made for puts every key elsewhere.
 func TestProcessor_StopsWhenTheInputGrowsUnderIt(t *testing.T) {
 	j := mustJob(t, kafkatest.Shared(t), countJob, 2)

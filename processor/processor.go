@@ -30,7 +30,8 @@ type Config struct {
 	StateDir   string // holds this instance's local state; may be deleted at any time between runs
 	Instance   string // a stable name for this slot, one live process each
 
-	// Replication of the topics that are created; 0 means that of the input topic.
+	// Replication of the topics that are created, and the least that is taken of those that exist; 0 means 3, or the number of
+	// brokers where there are fewer, and only a warning where a topic has less.
 	Replication int16
 	// UntilCaughtUp ends Run, without error, once every input record that was there at the start, and every
 	// record that it re-keyed, is committed. It is ErrNotCaughtUp if Run's context ends before.

@@ -30,7 +30,7 @@ type runCmd struct {
 	Listen        string `placeholder:"HOST:PORT" help:"Serve /metrics, /healthz and /readyz there."`
 	View          string `placeholder:"HOST:PORT" help:"Serve a view of the job there, in the same process; its state lies in ./.tidemark/view/NAME."`
 	InflatedMib   int32  `name:"inflated-mib" placeholder:"N" help:"The most that one compressed record batch of the input may inflate to, in MiB (128). One that is larger stops the process."`
-	Replication   int16  `placeholder:"N" help:"Replicas of the topics that are created. Default: as many as the input topic has."`
+	Replication   int16  `placeholder:"N" help:"Replicas of the topics that are created; one that exists and has fewer is refused. Default: 3, or the number of brokers if there are fewer, and only a warning."`
 
 	viewFlags
 }
