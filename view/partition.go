@@ -97,7 +97,7 @@ func (p *partition) open() error {
 		TableID: p.tableID, Topic: cfg.Names.Table(), Partition: p.number,
 		Generation: max(cfg.Names.Generation, 1), Digest: cfg.Schema.Digest, Layout: "view",
 	}
-	disk, err := eos.OpenDisk(filepath.Join(cfg.Dir, strconv.Itoa(int(p.number))), id, cfg.LocalStateMaxAge, time.Now())
+	disk, err := eos.OpenDisk(filepath.Join(cfg.Dir, strconv.Itoa(int(p.number))), id, cfg.LocalStateMaxAge, time.Now(), cfg.disk...)
 	if err != nil {
 		return fmt.Errorf("view: %w", err)
 	}

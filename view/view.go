@@ -52,6 +52,8 @@ type Config struct {
 	Metrics prometheus.Registerer // nil: none
 	Spans   trace.TracerProvider  // nil: none
 	Logger  *slog.Logger          // nil: none
+
+	disk []eos.DiskOption // of the local state; tests make it small, slow and failing
 }
 
 func (c *Config) fill() {
