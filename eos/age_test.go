@@ -38,6 +38,40 @@ func TestUnit_OpenLocalStateThatGrewTooOldIsBegunAnew(t *testing.T) {
 	}
 }
 
+// So does state that was dated while the clock ran ahead, but for what clocks differ by.
+func TestUnit_OpenLocalStateFromTheFutureIsBegunAnewOnce(t *testing.T) {
+	for ahead, kept := range map[time.Duration]bool{10 * time.Minute: true, 2 * time.Hour: false} {
+		u, err := New(Config{
+			Kafka: &Kafka{Brokers: []string{"127.0.0.1:1"}}, Names: Names{Job: "j"}, Input: "in", Instance: "a", Dir: t.TempDir(),
+			Codec: sumCodec{}, NewHandler: sumHandler(Names{Job: "j"}), LocalStateMaxAge: time.Hour,
+		})
+		if err != nil {
+			t.Fatalf("new: %v", err)
+		}
+		var opened []*ownedDisk
+		for range 3 {
+			d, err := u.disk(0, [16]byte{1})
+			if err != nil {
+				t.Fatalf("open: %v", err)
+			}
+			if opened = append(opened, d); len(opened) == 1 {
+				if err := d.disk.Touch(time.Now().Add(ahead)); err != nil {
+					t.Fatalf("touch: %v", err)
+				}
+			}
+		}
+		if got := opened[0] == opened[1]; got != kept {
+			t.Errorf("%s ahead: the open state was used again: %t, want %t", ahead, got, kept)
+		}
+		if opened[1] != opened[2] {
+			t.Errorf("%s ahead: the state was begun anew twice", ahead)
+		}
+		if err := u.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+}
+
 // A table without traffic keeps its local state young, and does so by commits, which prove ownership.
 func TestUnit_AnIdleTableKeepsItsLocalStateYoung(t *testing.T) {
 	w := newWorld(t, startFake(t), 2)

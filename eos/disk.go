@@ -102,8 +102,8 @@ var (
 )
 
 // OpenDisk opens the state in dir, or begins it anew where there is none, where it is damaged or belongs to something
-// else, and where it is older than maxAge (0: no limit): Kafka forgets tombstones after delete.retention.ms, and state
-// older than that would bring deleted keys back. Rebuilt then says why. A directory that another process holds is
+// else, and where it is older than maxAge (0: no limit) or dated from the future: Kafka forgets tombstones after
+// delete.retention.ms, and state older than that would bring deleted keys back. Rebuilt then says why. A directory that another process holds is
 // ErrLocked. Only LevelDB's own files are ever removed.
 func OpenDisk(dir string, id DiskID, maxAge time.Duration, now time.Time, options ...DiskOption) (*Disk, error) {
 	tuning := diskTuning{cacheBytes: 32 << 20, writeBufferBytes: 32 << 20}
@@ -202,11 +202,25 @@ func (d *Disk) load(maxAge time.Duration, now time.Time) (why string, err error)
 			}
 		}
 	}
-	if age := now.Sub(time.UnixMilli(d.asOfMs)); maxAge > 0 && age > maxAge {
+	return misdated(time.UnixMilli(d.asOfMs), now, maxAge), nil
+}
+
+// misdated says why state as of some time is not continued now; "" where it is. A clock that ran ahead when the state was written
+// would keep it young until the others have caught up, however long that takes; a little ahead is what clocks differ by, and makes
+// state so much older than maxAge at most.
+func misdated(asOf, now time.Time, maxAge time.Duration) string {
+	age, ahead := now.Sub(asOf), maxAge/4
+	switch {
+	case maxAge <= 0:
+		return ""
+	case age > maxAge:
 		return fmt.Sprintf("as of %s, which is older than %s: deletions since then may be gone from the table",
-			time.UnixMilli(d.asOfMs).UTC().Format(time.RFC3339), maxAge), nil
+			asOf.UTC().Format(time.RFC3339), maxAge)
+	case age < -ahead:
+		return fmt.Sprintf("as of %s, which is more than %s ahead of this machine's clock: how old it is cannot be told",
+			asOf.UTC().Format(time.RFC3339), ahead)
 	}
-	return "", nil
+	return ""
 }
 
 // identity is DiskID as it is stored.

@@ -233,6 +233,8 @@ func TestDisk_BeginsAnewWhereStateIsNotItsOwn(t *testing.T) {
 		"rules":            {change: func(id *DiskID) { id.Digest = "def" }, why: "another table"},
 		"layout":           {change: func(id *DiskID) { id.Layout = "view" }, why: "another table"},
 		"too old":          {after: 2 * time.Hour, why: "older than 1h0m0s"},
+		"a clock ahead":    {after: -20 * time.Minute, why: "more than 15m0s ahead"},
+		"a little ahead":   {after: -10 * time.Minute},
 		"its own":          {},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -321,6 +323,31 @@ func TestDisk_AgesFromWhatItCoversNotFromWhenItWasWritten(t *testing.T) {
 	}
 	if !strings.Contains(d.Rebuilt(), "older") {
 		t.Errorf("rebuilt %q, want too old whatever the commit's clock said", d.Rebuilt())
+	}
+	mustClose(t, d)
+}
+
+// The clock runs ten hours ahead, is put right, and state from then is begun anew: once, for what is written since is of now,
+// whatever the clocks of those say whose commits it reads.
+func TestDisk_StateOfAClockThatRanAheadIsBegunAnewOnce(t *testing.T) {
+	dir := t.TempDir()
+	ahead := time.Now().Add(10 * time.Hour)
+	d, err := OpenDisk(dir, testDiskID, time.Hour, ahead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"ahead of this machine's clock", "", ""} {
+		if err := d.Apply(&DiskBatch{}, 7, &Position{CommittedMs: ahead.Add(time.Hour).UnixMilli()}); err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, d)
+		d = mustDisk(t, dir)
+		if !strings.Contains(d.Rebuilt(), want) || (want == "") != (d.Rebuilt() == "") || (want == "") != (d.Next() == 7) {
+			t.Errorf("rebuilt %q, next %d, want reason %q", d.Rebuilt(), d.Next(), want)
+		}
+		if age := time.Since(d.AsOf()); age < 0 || age > time.Minute {
+			t.Errorf("the state is %s old, want as of now", age)
+		}
 	}
 	mustClose(t, d)
 }

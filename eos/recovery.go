@@ -92,7 +92,7 @@ func (u *Unit) disk(id int32, tableID [16]byte) (*ownedDisk, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if d := u.disks[id]; d != nil {
-		if d.disk.Usable() && d.disk.ID().TableID == tableID && now().Sub(d.disk.AsOf()) <= u.cfg.LocalStateMaxAge {
+		if d.disk.Usable() && d.disk.ID().TableID == tableID && misdated(d.disk.AsOf(), now(), u.cfg.LocalStateMaxAge) == "" {
 			return d, nil
 		}
 		u.closeDisk(id, d)
