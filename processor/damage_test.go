@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,10 +18,11 @@ import (
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/tidemark/tidemark/codecs"
+	"github.com/tidemark/tidemark/eos"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// damageJob keeps windows, so that an ID's state lies in several records.
+// damageJob keeps windows, so that the state of an ID with many events lies in several records.
 const damageJob = `name: NAME
 input: {topic: NAME-events, id: event.id, time: event.time}
 totals:
@@ -32,6 +34,9 @@ flags:
 `
 
 const damagedIDs = 300
+
+// Every deepStep-th ID begins with deepEvents events: more than stay in a window's tail, and enough for the flag.
+const deepStep, deepEvents = 30, 80
 
 // stateFiles are LevelDB's files of all partitions.
 func stateFiles(t testing.TB, dir string) []string {
@@ -109,35 +114,87 @@ func damage(t testing.TB, rng *rand.Rand, dir string) string {
 	return how
 }
 
-// damageEvents are one event for each of some IDs, with a value of the round's own.
-func damageEvents(j *job, want map[string]int, round, step int) {
+// damageModel is what was produced, by ID in order.
+type damageModel map[string][]damageEvent
+
+type damageEvent struct {
+	at    time.Time
+	value int
+}
+
+// damageEvents are one event for each of some IDs, with a value of the round's own, and in round 0 many for some. The rounds are so
+// far apart that the first slide out of the window.
+func damageEvents(j *job, want damageModel, round, step int) {
 	j.t.Helper()
 	cl := j.mustClient()
 	defer cl.Close()
-	at := time.Date(2024, 5, 1, 10, 0, 0, 0, time.UTC).Add(time.Duration(round) * time.Minute).Format(time.RFC3339)
+	at := time.Date(2024, 5, 1, 10, 0, 0, 0, time.UTC).Add(7 * time.Duration(round) * time.Minute)
 	var out []*kgo.Record
 	for i := round % step; i < damagedIDs; i += step {
-		id := fmt.Sprint("id-", i)
-		out = append(out, &kgo.Record{Key: []byte(id), Value: fmt.Appendf(nil, `{"id":%q,"time":%q,"value":%d}`, id, at, round+1)})
-		want[id] += round + 1
+		id, n := fmt.Sprint("id-", i), 1
+		if round == 0 && i%deepStep == 0 {
+			n = deepEvents
+		}
+		for k := range n {
+			e := damageEvent{at.Add(time.Duration(k) * time.Second), round + 1 + k%3}
+			want[id] = append(want[id], e)
+			out = append(out, &kgo.Record{Key: []byte(id), Value: fmt.Appendf(nil, `{"id":%q,"time":%q,"value":%d}`, id, e.at.Format(time.RFC3339), e.value)})
+		}
 	}
 	j.mustWrite(cl, out...)
 }
 
-// checkDamaged asks for each ID's total, flags and window.
-func checkDamaged(j *job, want map[string]int, how string) {
+// state is what the events of an ID have to come to.
+func (m damageModel) state(id string) string {
+	events := m[id]
+	last := events[len(events)-1].at
+	sum, inWindow, recent := 0, 0, []string{}
+	for _, e := range events {
+		sum += e.value
+		if e.at.After(last.Add(-time.Hour)) {
+			inWindow += e.value
+			recent = append(recent, fmt.Sprint(e.value))
+		}
+	}
+	return describe(uint64(len(events)), fmt.Sprint(sum), fmt.Sprint(inWindow), recent[max(0, len(recent)-5):], sum >= 100)
+}
+
+func describe(count uint64, sum, inWindow string, recent []string, many bool) string {
+	return fmt.Sprintf("count %d, sum %s, last_h %s, recent %v, many %t", count, sum, inWindow, recent, many)
+}
+
+// checkDamaged asks for each ID's totals, windows and flag.
+func checkDamaged(j *job, want damageModel, how string) {
 	j.t.Helper()
 	states := j.table()
-	for id, sum := range want {
-		st := states[id]
-		if st == nil || j.total(st, "sum") != fmt.Sprint(sum) || flagOf(j, st, "many") != (sum >= 100) {
-			j.t.Errorf("%s: %s: got %+v, want sum %d", how, id, st, sum)
+	for id := range want {
+		st, got := states[id], "nothing"
+		if st != nil {
+			var recent []string
+			for _, v := range st.Totals[slices.Index(j.rules.Schema().Totals, "recent")].Items {
+				recent = append(recent, v.Num.String())
+			}
+			got = describe(st.Count, j.total(st, "sum"), j.total(st, "last_h"), recent, flagOf(j, st, "many"))
+		}
+		if want := want.state(id); got != want {
+			j.t.Errorf("%s: %s: got %s, want %s", how, id, got, want)
 			return
 		}
 	}
 	if len(states) != len(want) {
 		j.t.Errorf("%s: got %d IDs, want %d", how, len(states), len(want))
 	}
+}
+
+// sealed counts the chunks that windows have put into records of their own.
+func sealed(j *job) (n int) {
+	j.t.Helper()
+	for _, r := range j.records(j.names.Table()) {
+		if !eos.IsUserKey(r.Key) && !eos.IsPositionKey(r.Key) && r.Value != nil {
+			n++
+		}
+	}
+	return n
 }
 
 func flagOf(j *job, st *codecs.State, name string) bool {
@@ -150,30 +207,35 @@ func flagOf(j *job, st *codecs.State, name string) bool {
 }
 
 func TestProcessor_DamagedLocalStateIsNeverCountedOn(t *testing.T) {
-	var rebuilt atomic.Int64
+	const jobs, rounds = 4, 10
+	var noticed atomic.Int64
 	t.Run("of", func(t *testing.T) {
-		for i := range 4 {
+		for i := range jobs {
 			t.Run(fmt.Sprint("job ", i), func(t *testing.T) {
 				t.Parallel() // most of it is waiting
-				rebuilt.Add(damageAndRun(t, 10))
+				noticed.Add(damageAndRun(t, rounds))
 			})
 		}
 	})
-	if rebuilt.Load() == 0 {
-		t.Error("nothing was begun anew: the test did no real damage")
+	t.Logf("%d of %d damages were noticed", noticed.Load(), jobs*rounds)
+	if noticed.Load() == 0 {
+		t.Error("nothing was begun anew or refused: the test did no real damage")
 	}
 }
 
-// damageAndRun damages a job's state before each round of events, and answers how often it was begun anew.
-func damageAndRun(t *testing.T, rounds int) (rebuilt int64) {
+// damageAndRun damages a job's state before each round of events, and answers how often that was noticed.
+func damageAndRun(t *testing.T, rounds int) (noticed int64) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	j := mustJob(t, mustFake(t), damageJob, 2)
-	want := map[string]int{}
+	want := damageModel{}
 	damageEvents(j, want, 0, 1)
 	j.mustRun()
-	continued, refused := 0, 0
+	if n := sealed(j); n < damagedIDs/deepStep {
+		t.Errorf("%d chunks have records of their own, want one at least of each ID with many events", n)
+	}
+	rebuilt, refused, continued := 0, 0, 0
 	for round := 1; round <= rounds; round++ {
 		how := damage(t, rng, j.dir)
 		damageEvents(j, want, round, 7)
@@ -194,7 +256,7 @@ func damageAndRun(t *testing.T, rounds int) (rebuilt int64) {
 		checkDamaged(j, want, how)
 	}
 	t.Logf("%d begun anew, %d refused, %d continued", rebuilt, refused, continued)
-	return rebuilt
+	return int64(rebuilt + refused)
 }
 
 // TestProcessor_StockLevelDBServesDamage is the control: the same kinds of damage under LevelDB's defaults. What a crash takes
