@@ -73,6 +73,11 @@ func TestTidemark_IsExactThroughEveryKindOfFault(t *testing.T) {
 	if n := sum(r.Faults); n != all || n < 20 || len(r.Faults) < 8 {
 		t.Errorf("%d faults of %d kinds, want %d: %v", n, len(r.Faults), all, r.Faults)
 	}
+	for _, kind := range stepKinds {
+		if r.Faults[kind] == 0 || r.Obeyed[kind] == 0 {
+			t.Errorf("%s: %d of %d came by their step, want one at least", kind, r.Obeyed[kind], r.Faults[kind])
+		}
+	}
 	if r.Events < 10_000 || r.IDs != 300 || r.Answers < 1000 {
 		t.Errorf("%d events of %d IDs, %d answers of views; want 10000 of 300, and 1000", r.Events, r.IDs, r.Answers)
 	}

@@ -160,7 +160,7 @@ func (r *run) do(ctx context.Context, f fault, s *slot) error {
 	case kindFreeze, kindViewFreeze:
 		return errors.Join(s.signal(syscall.SIGSTOP), r.thaw(ctx, f, s))
 	case kindFreezeIn:
-		return errors.Join(s.order(orderStop, f.step(commitSteps)), r.thaw(ctx, f, s), r.thawAgain(ctx, s))
+		return r.freezeAt(ctx, f, s, f.step(commitSteps), nil)
 	case kindMore:
 		s.wanted.Store(true)
 		return s.start(r.endedByItself(s))
@@ -174,7 +174,7 @@ func (r *run) do(ctx context.Context, f fault, s *slot) error {
 	}
 	if f.kind == kindFreezeTakeover {
 		r.say("  %s starts again, to freeze at %q", s.task.Instance, f.step(takeoverSteps))
-		return errors.Join(s.order(orderStop, f.step(takeoverSteps)), s.start(r.endedByItself(s)), r.thaw(ctx, f, s), r.thawAgain(ctx, s))
+		return r.freezeAt(ctx, f, s, f.step(takeoverSteps), func() error { return s.start(r.endedByItself(s)) })
 	}
 	if err := pause(ctx, f.lasts); err != nil {
 		return nil
@@ -186,9 +186,6 @@ func (r *run) do(ctx context.Context, f fault, s *slot) error {
 	return s.start(r.endedByItself(s))
 }
 
-// step is one of the steps, by the fault's seed.
-func (f *fault) step(steps []string) string { return steps[f.seed%uint64(len(steps))] }
-
 // putDown ends the process as the fault has it, and does to its local state what belongs to the fault.
 func (r *run) putDown(ctx context.Context, f fault, s *slot) error {
 	var err error
@@ -196,7 +193,7 @@ func (r *run) putDown(ctx context.Context, f fault, s *slot) error {
 	case kindTerm, kindRestart, kindViewRestart, kindFewer, kindFreezeTakeover:
 		err = s.end(syscall.SIGTERM, stopWithin)
 	case kindKillIn:
-		err = s.killItself(ctx, f.step(commitSteps))
+		err = r.killAt(ctx, f, s, f.step(commitSteps))
 	default:
 		err = s.end(syscall.SIGKILL, stopWithin)
 	}
@@ -225,17 +222,6 @@ func (r *run) thaw(ctx context.Context, f fault, s *slot) error {
 	}
 	r.mark(markThaw)
 	r.say("  %s thaws", s.task.Instance)
-	return s.signal(syscall.SIGCONT)
-}
-
-// thawAgain makes sure that an order to stop that was not reached in time is never obeyed, or undone.
-func (r *run) thawAgain(ctx context.Context, s *slot) error {
-	if err := s.order("", ""); err != nil {
-		return err
-	}
-	if err := pause(ctx, time.Second); err != nil {
-		return nil
-	}
 	return s.signal(syscall.SIGCONT)
 }
 

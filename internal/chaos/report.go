@@ -25,7 +25,7 @@ type Report struct {
 	FlagsAgain      int // changes that were emitted twice
 	OwnEnds         int // processes that ended without having been told to
 	Rebalances      int
-	Obeyed          int            // orders to stop or die at a step
+	Obeyed          map[string]int // by kind: faults in which a process came by the step at which it was ordered to stop or die
 	Refused         int            // commits that Kafka did not take
 	RepliesLost     map[string]int // by the request of a commit
 	Zombies         map[string]int // commits that were sent after a successor's Setup, by the step at which they had stopped
@@ -62,6 +62,11 @@ func (r *Report) holdTo(cfg *Config) {
 	if cfg.ViewsWithin > 0 && r.Silence > cfg.ViewsWithin {
 		r.blame(fmt.Errorf("a view was silent for %.1fs, want %v at most", r.Silence.Seconds(), cfg.ViewsWithin))
 	}
+	for _, kind := range stepKinds {
+		if n := r.Faults[kind]; n > 0 && r.Obeyed[kind] == 0 {
+			r.blame(fmt.Errorf("%s: none of %d came by its step", kind, n))
+		}
+	}
 	if n := sum(r.Zombies); n < cfg.ZombiesMin {
 		r.blame(fmt.Errorf("%d zombie commits were tried, want %d", n, cfg.ZombiesMin))
 	}
@@ -91,7 +96,12 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "  IDs that differ %d\n", r.Differ)
 	fmt.Fprintf(w, "  flag changes  %d, emitted twice %d\n", r.FlagChanges, r.FlagsAgain)
 	fmt.Fprintf(w, "  rebalances    %d, ended by itself %d\n", r.Rebalances, r.OwnEnds)
-	fmt.Fprintf(w, "  stopped or killed at a step %d, commits that Kafka refused %d\n", r.Obeyed, r.Refused)
+	fmt.Fprintf(w, "  commits that Kafka refused %d\n", r.Refused)
+	for _, kind := range stepKinds {
+		if n := r.Faults[kind]; n > 0 {
+			fmt.Fprintf(w, "  %s: at its step %d of %d\n", kind, r.Obeyed[kind], n)
+		}
+	}
 	if len(r.Zombies) > 0 {
 		fmt.Fprintf(w, "  zombie commits %d %v, accepted %d\n", sum(r.Zombies), r.Zombies, r.ZombiesAccepted)
 	}

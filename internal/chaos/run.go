@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -81,7 +80,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if cfg.Subject == Stock {
 		r.cfg.Rekey = 0 // it has no loop
 	}
-	r.report = &Report{Subject: cfg.Subject, Seed: cfg.Seed, Faults: map[string]int{}, Zombies: map[string]int{}, RepliesLost: map[string]int{}, Wrong: map[string]int{}}
+	r.report = &Report{Subject: cfg.Subject, Seed: cfg.Seed, Faults: map[string]int{}, Obeyed: map[string]int{}, Zombies: map[string]int{}, RepliesLost: map[string]int{}, Wrong: map[string]int{}}
 	if r.rules, err = loadJob(cfg.Name); err != nil {
 		return nil, err
 	}
@@ -152,7 +151,6 @@ func (r *run) keep() error {
 			}
 		}
 		countLost(log, r.report.RepliesLost)
-		r.report.Obeyed += bytes.Count(log, []byte("msg="+obeying))
 		r.report.Refused += len(refusedCommit.FindAll(log, -1))
 	}
 	r.report.holdTo(&r.cfg)

@@ -1,10 +1,10 @@
 package chaos
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,8 +16,8 @@ import (
 	"github.com/tidemark/tidemark/internal/child"
 )
 
-// orderWithin is the patience with an order's step; commits come many times a second.
-const orderWithin = 2 * time.Second
+// stacksWithin is the patience with a process that writes down its stacks.
+const stacksWithin = 2 * time.Second
 
 // slot is the place of one processor or view: an instance name, a state directory and a log, and one process after the other.
 type slot struct {
@@ -134,7 +134,7 @@ func (s *slot) end(sig syscall.Signal, patience time.Duration) error {
 		err := s.signal(syscall.SIGQUIT) // the log gets the stacks
 		select {
 		case <-l.ended:
-		case <-time.After(orderWithin):
+		case <-time.After(stacksWithin):
 		}
 		err = errors.Join(err, s.signal(syscall.SIGKILL))
 		<-l.ended
@@ -159,23 +159,24 @@ func (s *slot) order(what, step string) error {
 	return errors.Join(os.WriteFile(s.task.Orders, []byte(what+" at "+step), 0o644), s.signal(syscall.SIGUSR1))
 }
 
-// killItself has the process kill itself at the step, and kills it where it does not come by the step.
-func (s *slot) killItself(ctx context.Context, step string) error {
-	s.mu.Lock()
-	l := s.life
-	s.meant = true
-	s.mu.Unlock()
-	if l == nil {
-		return nil
+// logged is how long the slot's log is.
+func (s *slot) logged() (int64, error) {
+	info, err := os.Stat(s.log)
+	if err != nil {
+		return 0, err
 	}
-	if err := s.order(orderKill, step); err != nil {
-		return err
+	return info.Size(), nil
+}
+
+// logSince is what was logged after that.
+func (s *slot) logSince(begun int64) ([]byte, error) {
+	log, err := os.Open(s.log)
+	if err != nil {
+		return nil, err
 	}
-	ctx, stop := context.WithTimeout(ctx, orderWithin)
-	defer stop()
-	select {
-	case <-l.ended:
-	case <-ctx.Done():
+	defer log.Close()
+	if _, err := log.Seek(begun, io.SeekStart); err != nil {
+		return nil, err
 	}
-	return errors.Join(s.end(syscall.SIGKILL, stopWithin), s.order("", ""))
+	return io.ReadAll(log)
 }

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"regexp"
-	"syscall"
 	"time"
 )
 
@@ -21,34 +19,20 @@ var answeredByKafka = regexp.MustCompile(`cause="[^"]*(PRODUCER_FENCED|INVALID_P
 // request reaches a broker after its successor's Setup, and must be refused.
 func (r *run) doZombie(ctx context.Context, f fault, s *slot) error {
 	z := zombieSteps[f.seed%uint64(len(zombieSteps))]
-	begun, err := s.logged()
+	o, err := r.order(ctx, f, s, orderStop, z.step, nil)
 	if err != nil {
 		return err
 	}
-	if err := s.order(orderStop, z.step); err != nil {
-		return err
-	}
-	said := func(what string) func() bool {
-		return func() bool {
-			log, err := s.logSince(begun)
-			return err == nil && bytes.Contains(log, []byte(what))
-		}
-	}
-	stopped := waitFor(ctx, orderWithin, said("msg="+obeying))
 	since := time.Now()
-	taken := stopped && waitFor(ctx, zombieWithin, func() bool { return r.takenOver(s, since) })
-	r.mark(markThaw)
-	if err := s.order("", ""); err != nil {
+	taken := o.obeyed && waitFor(ctx, zombieWithin, func() bool { return r.takenOver(s, since) })
+	if err := r.release(ctx, o); err != nil {
 		return err
 	}
-	if err := s.signal(syscall.SIGCONT); err != nil {
-		return err
-	}
-	if !taken || !waitFor(ctx, zombieWithin, said(zombieSent)) {
-		r.say("  %s: no zombie, stopped %t, taken over %t", s.task.Instance, stopped, taken)
+	if !taken || !waitFor(ctx, zombieWithin, func() bool { return o.said(zombieSent) }) {
+		r.say("  %s: no zombie, stopped %t, taken over %t", s.task.Instance, o.obeyed, taken)
 		return nil
 	}
-	log, err := s.logSince(begun)
+	log, err := s.logSince(o.begun)
 	if err != nil {
 		return err
 	}
@@ -88,22 +72,4 @@ func waitFor(ctx context.Context, patience time.Duration, yes func() bool) bool 
 		}
 	}
 	return true
-}
-
-// logged is how long the slot's log is.
-func (s *slot) logged() (int64, error) {
-	info, err := os.Stat(s.log)
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
-}
-
-// logSince is what was logged after that.
-func (s *slot) logSince(begun int64) ([]byte, error) {
-	log, err := os.ReadFile(s.log)
-	if err != nil || int64(len(log)) < begun {
-		return nil, err
-	}
-	return log[begun:], nil
 }
