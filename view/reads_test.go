@@ -1,9 +1,11 @@
 package view
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -34,10 +36,12 @@ func (k *looker) look(stop chan struct{}) {
 		default:
 		}
 		for prefix, ids := range k.pages {
-			switch k.rnd.IntN(3) {
+			switch k.rnd.IntN(4) {
 			case 0:
 				k.get(ids[k.rnd.IntN(len(ids))])
 			case 1:
+				k.getText(ids[k.rnd.IntN(len(ids))])
+			case 2:
 				k.batch(ids)
 			default:
 				k.list(prefix, ids)
@@ -53,6 +57,42 @@ func (k *looker) get(id string) {
 		s, err = nil, nil
 	}
 	k.saw(began, err, []string{id}, map[string]*codecs.State{id: s}, asOf)
+}
+
+// getText asks as a caller of REST does, who is answered from the cache too.
+func (k *looker) getText(id string) {
+	type place struct {
+		Partition int32
+		Commit    uint64 `json:",string"`
+	}
+	var body struct {
+		State   json.RawMessage
+		AsOf    place                   `json:"as_of"`
+		Details []struct{ Debug place } // of an ID that is not found
+	}
+	var state struct {
+		Version uint64 `json:",string"`
+	}
+	began := time.Now()
+	code, text, err := k.r.get2("/v1/ids/" + id)
+	ended := time.Now()
+	err = errors.Join(err, json.Unmarshal([]byte(text), &body))
+	switch {
+	case err == nil && code == http.StatusOK:
+		err = json.Unmarshal(body.State, &state)
+	case err == nil && code == http.StatusNotFound && len(body.Details) == 1:
+		body.AsOf = body.Details[0].Debug
+	default:
+		err = errors.Join(err, fmt.Errorf("%d %s", code, text))
+	}
+	if err != nil {
+		k.r.t.Errorf("read of %q: %v", id, err)
+		return
+	}
+	k.keep(history.Read{
+		View: "the view", Began: began, Ended: ended, ID: id, Partition: body.AsOf.Partition, Commit: body.AsOf.Commit,
+		Found: code == http.StatusOK, Version: state.Version, Content: string(body.State),
+	})
 }
 
 func (k *looker) batch(ids []string) {

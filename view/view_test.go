@@ -79,7 +79,7 @@ func TestView_RefusesATableOfOtherRules(t *testing.T) {
 	}
 }
 
-// get2 asks the view without its server, which has ended.
+// get2 asks the view without its server.
 func (r *running) get2(path string) (int, string, error) {
 	rec := newRecorder()
 	r.Handler().ServeHTTP(rec, mustRequest(r.t, path))
