@@ -35,7 +35,7 @@ type Broker struct {
 	dir     string
 	addr    string
 	cluster *kfake.Cluster
-	log     *faults
+	stopper *stopper
 	lock    *os.File
 
 	closing sync.Once
@@ -64,12 +64,13 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("broker: make its directory: %w", err)
 	}
-	b := &Broker{dir: cfg.Dir, log: &faults{to: cfg.Logger}}
+	b := &Broker{dir: cfg.Dir}
 	if b.lock, err = lockDir(cfg.Dir); err != nil {
 		return nil, err
 	}
+	b.stopper = newStopper(cfg.Dir, cfg.Logger, b.lock)
 	if err := b.open(ctx, cfg, host, port); err != nil {
-		return nil, errors.Join(fmt.Errorf("broker: start on %s: %w", cfg.Dir, err), b.lock.Close())
+		return nil, errors.Join(fmt.Errorf("broker: start on %s: %w", cfg.Dir, err), b.unlock())
 	}
 	b.addr = b.cluster.ListenAddrs()[0]
 	if err := b.announce(ctx); err != nil {
@@ -84,9 +85,9 @@ const clusterPrefix = "tidemark-embedded-"
 
 // open starts kfake on the directory, which is mended first if the last broker on it was killed.
 func (b *Broker) open(ctx context.Context, cfg Config, host string, port int) error {
+	data := filepath.Join(cfg.Dir, "data")
 	opts := []kfake.Opt{
-		kfake.NumBrokers(1), kfake.ClusterID(clusterPrefix + rand.Text()), kfake.DataDir(filepath.Join(cfg.Dir, "data")),
-		kfake.BrokerConfigs(settings), kfake.WithLogger(b.log),
+		kfake.NumBrokers(1), kfake.ClusterID(clusterPrefix + rand.Text()), kfake.DataDir(data), kfake.BrokerConfigs(settings),
 	}
 	if cfg.Sync {
 		opts = append(opts, kfake.SyncWrites())
@@ -96,7 +97,7 @@ func (b *Broker) open(ctx context.Context, cfg Config, host string, port int) er
 		return err
 	}
 	if killed {
-		if err := repair(ctx, opts); err != nil {
+		if err := repair(ctx, b.stopper, opts); err != nil {
 			return fmt.Errorf("mend what a kill left behind: %w", err)
 		}
 	}
@@ -105,10 +106,10 @@ func (b *Broker) open(ctx context.Context, cfg Config, host string, port int) er
 		if err != nil {
 			return nil, err
 		}
-		return net.Listen(network, net.JoinHostPort(host, port))
+		return b.stopper.listen(network, net.JoinHostPort(host, port))
 	}
-	b.cluster, err = kfake.NewCluster(append(opts, kfake.Ports(port), kfake.ListenFn(listen))...)
-	if err != nil && !killed {
+	b.cluster, err = b.stopper.start(append(opts, kfake.Ports(port), kfake.ListenFn(listen)))
+	if err != nil && !killed && b.stopper.err() == nil {
 		err = errors.Join(err, remove(unclean(cfg.Dir)))
 	}
 	return err
@@ -135,19 +136,30 @@ func loopback(addr string) (host string, port int, err error) {
 // Addrs are the broker's addresses for clients.
 func (b *Broker) Addrs() []string { return []string{b.addr} }
 
-// Close writes down what is still in memory, stops the broker and gives up the directory. It fails when something could not be
-// written. Further calls give the same answer.
+// Failed is closed when the broker has stopped by itself, at the first file of its directory that it could not write or read. From
+// then on it answers nobody, and the directory is as after a kill of the process: the next Start mends it, in another process, because
+// this one keeps the lock. Close says why, as a *Fault.
+func (b *Broker) Failed() <-chan struct{} { return b.stopper.stopped }
+
+// Close writes down what is still in memory, stops the broker and gives up the directory. It fails with a *Fault when the broker has
+// stopped by itself, or does so because something cannot be written. Further calls give the same answer.
 func (b *Broker) Close() error {
 	b.closing.Do(func() {
-		before := b.log.count()
-		err := remove(addressFile(b.dir))
-		b.cluster.Close()
-		if err = errors.Join(err, b.log.since(before)); err == nil {
+		err := errors.Join(remove(addressFile(b.dir)), b.stopper.close(b.cluster))
+		if err == nil {
 			err = remove(unclean(b.dir))
 		}
-		b.closed = errors.Join(err, b.lock.Close())
+		b.closed = errors.Join(err, b.unlock())
 	})
 	return b.closed
+}
+
+// unlock gives up the directory, unless the broker has stopped by itself: then the lock goes with the process.
+func (b *Broker) unlock() error {
+	if b.stopper.err() != nil {
+		return nil
+	}
+	return b.lock.Close()
 }
 
 // remove removes a file that may be gone already.
@@ -156,43 +168,4 @@ func remove(path string) error {
 		return err
 	}
 	return nil
-}
-
-// faults passes kfake's warnings and errors on, and remembers the errors: kfake reports a failed write at its end only so.
-type faults struct {
-	to *slog.Logger // may be nil
-
-	mu     sync.Mutex // guards errors
-	errors []error
-}
-
-// faultsMax bounds what is remembered.
-const faultsMax = 100
-
-// Logf is called by kfake.
-func (f *faults) Logf(level kfake.LogLevel, format string, args ...any) {
-	if level == kfake.LogLevelNone || level > kfake.LogLevelWarn {
-		return
-	}
-	text := fmt.Sprintf(format, args...)
-	if f.to != nil {
-		f.to.Warn("embedded broker: " + text)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if level == kfake.LogLevelError && len(f.errors) < faultsMax {
-		f.errors = append(f.errors, errors.New("broker: "+text))
-	}
-}
-
-func (f *faults) count() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.errors)
-}
-
-func (f *faults) since(n int) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return errors.Join(f.errors[n:]...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -29,12 +30,14 @@ type transaction struct {
 // and writes no marker (persist.go, loadPartitionFullReplay); its producer keeps its ID, and to readers, who go by the
 // marker, whatever it commits next would belong to the aborted transaction and be skipped. It runs on a port of its own, so
 // that nobody begins a transaction meanwhile.
-func repair(ctx context.Context, opts []kfake.Opt) (err error) {
-	cluster, err := kfake.NewCluster(opts...)
+func repair(ctx context.Context, s *stopper, opts []kfake.Opt) (err error) {
+	cluster, err := s.start(append(slices.Clone(opts), kfake.ListenFn(s.listen)))
 	if err != nil {
 		return err
 	}
-	defer cluster.Close()
+	defer func() { err = errors.Join(err, s.close(cluster)) }()
+	ctx, cancel := s.while(ctx)
+	defer cancel()
 	addr := cluster.ListenAddrs()[0]
 	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
 	if err != nil {
@@ -150,5 +153,17 @@ func markUnclean(dir string) (killed bool, err error) {
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		return err == nil, err
 	}
-	return false, os.WriteFile(unclean(dir), nil, 0o644)
+	f, err := os.Create(unclean(dir))
+	if err != nil {
+		return false, err
+	}
+	return false, errors.Join(f.Sync(), f.Close(), syncDir(dir)) // a crash of the machine is a kill too
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
