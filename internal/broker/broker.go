@@ -97,7 +97,11 @@ func (b *Broker) open(ctx context.Context, cfg Config, host string, port int) er
 		return err
 	}
 	if killed {
-		if err := repair(ctx, b.stopper, opts); err != nil {
+		err := mendFiles(data)
+		if err == nil {
+			err = repair(ctx, b.stopper, opts)
+		}
+		if err != nil {
 			return fmt.Errorf("mend what a kill left behind: %w", err)
 		}
 	}
