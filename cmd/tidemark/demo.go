@@ -80,9 +80,10 @@ func (c *demoCmd) Run(a *app) (err error) {
 	d.log = a.quietLogger(d.show)
 	b, err := broker.Start(a.ctx, broker.Config{Dir: filepath.Join(dir, "broker"), Logger: d.log})
 	if err != nil {
-		return err
+		return brokerStop(err)
 	}
-	defer func() { err = errors.Join(err, b.Close()) }()
+	shut := a.endsWith(b)
+	defer func() { err = errors.Join(err, shut()) }()
 	if d.conn, err = set.connection(b.Addrs()); err != nil {
 		return err
 	}

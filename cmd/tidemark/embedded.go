@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"syscall"
 
 	"github.com/tidemark/tidemark/eos"
 	"github.com/tidemark/tidemark/internal/broker"
@@ -31,12 +33,42 @@ func (a *app) embedded(may starting) (*eos.Kafka, func() error, error) {
 	if errors.Is(err, broker.ErrLocked) {
 		return nil, nil, fmt.Errorf("another process holds the embedded broker in %s, and it does not answer: %w", dir, err)
 	} else if err != nil {
-		return nil, nil, err
+		return nil, nil, brokerStop(err)
 	}
 	if may == toRun {
 		fmt.Fprintf(a.err, "embedded broker on %s, data in %s: for one machine, and for trying; real data want a Kafka cluster\n", b.Addrs()[0], dir)
 	}
-	return embeddedKafka(b.Addrs()), b.Close, nil
+	return embeddedKafka(b.Addrs()), a.endsWith(b), nil
+}
+
+// endsWith ends the verb's context when the broker stops by itself, and gives what closes it.
+func (a *app) endsWith(b *broker.Broker) (shut func() error) {
+	ctx, cancel := context.WithCancel(a.ctx)
+	a.ctx = ctx
+	go func() {
+		select {
+		case <-b.Failed():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return func() error {
+		cancel()
+		return brokerStop(b.Close())
+	}
+}
+
+// brokerStop is a fault of the embedded broker with what mends it.
+func brokerStop(err error) error {
+	var fault *broker.Fault
+	if !errors.As(err, &fault) {
+		return err
+	}
+	what, mend := "a file cannot be written or read", "see to the disk"
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		what, mend = "the disk is full", "make room"
+	}
+	return eos.Stop(err, mend+", and start it again: it goes on from what was acknowledged", "the embedded broker on %s ended itself, %s: %s", fault.Dir, what, fault.Text)
 }
 
 func embeddedKafka(addrs []string) *eos.Kafka {
