@@ -117,7 +117,7 @@ takeover: bin/chaos ## 50 takeovers after kill -9 at default settings, then proc
 
 test: tools lint ## everything: unit, embedded broker, real Kafka, under the race detector; REQUIRE=1 fails on a skip
 	go run ./internal/testreport $(TESTFLAGS) $(PACKAGES)
-	go test -run TestDisk_AFullOrFailingDisk ./eos
+	go test -run AFullOrFailingDisk ./eos ./view
 
 token-reads: bin/chaos ## 1,000,000 reads that name what was just acknowledged, and 16 watchers, while processors and views get killed; about 5 minutes
 	bin/chaos $(TOKENS) -readers 256 -token-reads 1000000 -watchers 4 -faults 40 -every 6s -events 60000 $(ARGS)
