@@ -133,31 +133,7 @@ func TestView_EqualsAModelAndNeverGoesBack(t *testing.T) {
 		lookers = append(lookers, k)
 		looked.Go(func() { k.look(stop) })
 	}
-	model, versions := map[string]change{}, map[string]uint64{}
-	for range 150 {
-		var changes []change
-		chosen := map[string]bool{}
-		for range 1 + rnd.IntN(8) {
-			id := fmt.Sprintf("k%02d", rnd.IntN(40))
-			if chosen[id] {
-				continue
-			}
-			chosen[id] = true
-			versions[id]++
-			c := change{id, versions[id], rnd.Int64N(200)}
-			if rnd.IntN(10) == 0 {
-				c.version = 0
-				delete(model, id)
-			} else {
-				model[id] = c
-			}
-			changes = append(changes, c)
-		}
-		versions["pair"]++ // in every commit of its partition, with another record, which no reader may see apart
-		v := versions["pair"]
-		changes = append(changes, change{"pair", v, int64(v)}, change{w.partner(), v, int64(v)})
-		w.commit(changes...)
-	}
+	model := w.commitAtRandom(rnd)
 	for p := range w.partitions {
 		r.covers(p, w.seq[p])
 	}
@@ -185,6 +161,37 @@ func TestView_EqualsAModelAndNeverGoesBack(t *testing.T) {
 			t.Errorf("flag %q: got %v\nwant %v", flag, got, want)
 		}
 	}
+}
+
+// commitAtRandom commits changes and deletions of forty IDs, and in each commit of their partition a pair of two, which no reader may see
+// apart. It answers what is left.
+func (w *table) commitAtRandom(rnd *rand.Rand) (model map[string]change) {
+	model, versions := map[string]change{}, map[string]uint64{}
+	for range 150 {
+		var changes []change
+		chosen := map[string]bool{}
+		for range 1 + rnd.IntN(8) {
+			id := fmt.Sprintf("k%02d", rnd.IntN(40))
+			if chosen[id] {
+				continue
+			}
+			chosen[id] = true
+			versions[id]++
+			c := change{id, versions[id], rnd.Int64N(200)}
+			if rnd.IntN(10) == 0 {
+				c.version = 0
+				delete(model, id)
+			} else {
+				model[id] = c
+			}
+			changes = append(changes, c)
+		}
+		versions["pair"]++
+		v := versions["pair"]
+		changes = append(changes, change{"pair", v, int64(v)}, change{w.partner(), v, int64(v)})
+		w.commit(changes...)
+	}
+	return model
 }
 
 func prefixUnless(flag string) string {
