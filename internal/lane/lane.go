@@ -2,11 +2,11 @@
 // others to that server. It knows nothing of what is asked for.
 //
 // A connection is in the lane for as long as each of its requests is a GET below one path, or one of some POSTs to another,
-// in the strict form of request.go, and arrives whole with one read. The first one that is anything else is handed,
-// with the connection and every byte that was read and not answered, to whoever accepts from the Lane, and never comes
-// back. So nothing has to be understood here that is not certain: chunks, an upgrade, HTTP/2, a header that is
-// odd or comes in pieces are net/http's business. Requests go to the same handler as there, as the same http.Request,
-// and are answered alike.
+// in the strict form of request.go, and arrives whole with one read, the first bytes of a further one aside. The first one
+// that is anything else is handed, with the connection and every byte that was read and not answered, to whoever accepts
+// from the Lane, and never comes back. So nothing has to be understood here that is not certain: chunks, an upgrade, HTTP/2,
+// a header that is odd or comes in pieces are net/http's business. Requests go to the same handler as there, as the same
+// http.Request, and are answered alike.
 //
 // request.go reads, response.go writes.
 package lane
@@ -15,6 +15,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -166,30 +167,35 @@ func (c *conn) serve() (rest []byte, leaves bool) {
 		return nil, false
 	}
 	buf := make([]byte, bufferBytes)
-	for posted := false; ; {
-		n, err := c.Read(buf)
-		if err != nil || n == 0 {
-			return nil, false
-		}
-		for rest := buf[:n]; len(rest) > 0; {
-			if posted {
-				rest = rest[lineBreaks(rest):]
-			}
-			r, length := c.parse(rest)
-			if r == nil {
-				return rest, true
-			}
-			if !c.answer(r) {
+	for begun, posted, least := buf[:0], false, 1; ; least = leastBytes {
+		if len(begun) < least {
+			n, err := io.ReadAtLeast(c, buf[copy(buf, begun):], least-len(begun))
+			if err != nil {
 				return nil, false
 			}
-			rest, posted = rest[length:], r.Method == http.MethodPost
+			begun = buf[:len(begun)+n]
 		}
+		if posted {
+			begun = begun[lineBreaks(begun):]
+		}
+		r, length := c.parse(begun)
+		if r == nil {
+			return begun, true
+		}
+		if !c.answer(r) {
+			return nil, false
+		}
+		begun, posted = begun[length:], r.Method == http.MethodPost
 	}
 }
 
+// leastBytes is how much net/http waits for behind an answered request, before it reads a further one or passes over line
+// breaks. It ends a connection without a word that ends with less.
+const leastBytes = 4
+
 // lineBreaks is how many bytes net/http passes over that some clients send behind the body of a POST.
 func lineBreaks(b []byte) (n int) {
-	for n < min(len(b), 4) && (b[n] == '\r' || b[n] == '\n') {
+	for n < min(len(b), leastBytes) && (b[n] == '\r' || b[n] == '\n') {
 		n++
 	}
 	return n

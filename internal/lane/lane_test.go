@@ -161,6 +161,10 @@ var inLane = []string{
 	post + "Content-Type: application/json\r\ncontent-length:   003\r\n\r\nabc" + plain + post + "Content-Length: 0\r\n\r\n" + plain,
 	post + "Content-Length: 3\r\n\r\nabc\r\n" + plain, // as net/http bears it
 	"GET /v1/ids/close HTTP/1.1\r\nHost: h\r\n\r\n",
+	"GET /v1/ids/0000 HTTP/1.1\r\nHost:0\r\n\r\n00", // too little to be refused as a request, as is
+	post + "Content-Length: 3\r\n\r\nabc\r\n0",      // this, but not
+	plain + "0000",
+	post + "Content-Length: 3\r\n\r\nabc\r\n00",
 }
 
 var elsewhere = []string{
@@ -284,6 +288,28 @@ func TestLane_RequestsInPiecesAreAnswered(t *testing.T) {
 		}
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
 			t.Fatalf("cut at %d: %s, %v", n, resp.Status, err)
+		}
+	}
+}
+
+// TestLane_WhatFollowsAnAnswerMayComeInPieces cuts line breaks behind a body, and the request behind them, at each place.
+func TestLane_WhatFollowsAnAnswerMayComeInPieces(t *testing.T) {
+	s := mustServe(t, true, Config{}, mirror)
+	const body, follows = "Content-Length: 3\r\n\r\nabc", "\r\n" + plain
+	for n := range len(follows) {
+		c := s.dial(t)
+		in := bufio.NewReader(c)
+		for _, piece := range []string{post + body + follows[:n], follows[n:]} {
+			if _, err := c.Write([]byte(piece)); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatalf("cut at %d: %v", n, err)
+			}
+			if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+				t.Errorf("cut at %d: %q is answered with %s, %v", n, piece, resp.Status, err)
+			}
 		}
 	}
 }
