@@ -28,8 +28,9 @@ func TestLane_SilentCallersAreSentAway(t *testing.T) {
 		limit Config
 		sent  string
 	}{
-		"nothing at all":       {Config{FirstTimeout: short}, ""},
-		"idle after a request": {Config{IdleTimeout: short}, plain},
+		"nothing at all":        {Config{FirstTimeout: short}, ""},
+		"idle after a request":  {Config{IdleTimeout: short}, plain},
+		"a byte, and then idle": {Config{IdleTimeout: short}, plain + "G"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
