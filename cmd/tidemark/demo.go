@@ -80,7 +80,7 @@ func (c *demoCmd) Run(a *app) (err error) {
 	d.log = a.quietLogger(d.show)
 	b, err := broker.Start(a.ctx, broker.Config{Dir: filepath.Join(dir, "broker"), Logger: d.log})
 	if err != nil {
-		return brokerStop(err)
+		return err
 	}
 	shut := a.endsWith(b)
 	defer func() { err = errors.Join(err, shut()) }()

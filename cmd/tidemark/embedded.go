@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"syscall"
 
 	"github.com/tidemark/tidemark/eos"
 	"github.com/tidemark/tidemark/internal/broker"
@@ -33,7 +32,7 @@ func (a *app) embedded(may starting) (*eos.Kafka, func() error, error) {
 	if errors.Is(err, broker.ErrLocked) {
 		return nil, nil, fmt.Errorf("another process holds the embedded broker in %s, and it does not answer: %w", dir, err)
 	} else if err != nil {
-		return nil, nil, brokerStop(err)
+		return nil, nil, err
 	}
 	if may == toRun {
 		fmt.Fprintf(a.err, "embedded broker on %s, data in %s: for one machine, and for trying; real data want a Kafka cluster\n", b.Addrs()[0], dir)
@@ -54,21 +53,8 @@ func (a *app) endsWith(b *broker.Broker) (shut func() error) {
 	}()
 	return func() error {
 		cancel()
-		return brokerStop(b.Close())
+		return b.Close()
 	}
-}
-
-// brokerStop is a fault of the embedded broker with what mends it.
-func brokerStop(err error) error {
-	var fault *broker.Fault
-	if !errors.As(err, &fault) {
-		return err
-	}
-	what, mend := "a file cannot be written or read", "see to the disk"
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		what, mend = "the disk is full", "make room"
-	}
-	return eos.Stop(err, mend+", and start it again: it goes on from what was acknowledged", "the embedded broker on %s ended itself, %s: %s", fault.Dir, what, fault.Text)
 }
 
 func embeddedKafka(addrs []string) *eos.Kafka {

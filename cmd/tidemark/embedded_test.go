@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-func TestEmbedded_AFullDiskEndsTheVerbAsAFailStop(t *testing.T) {
+func TestEmbedded_AFullDiskEndsTheVerb(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skipf("no file here that is always full: %v", err)
 	}
@@ -38,7 +38,7 @@ func TestEmbedded_AFullDiskEndsTheVerbAsAFailStop(t *testing.T) {
 	cl.Produce(t.Context(), &kgo.Record{Topic: "ssh-auth-events", Value: []byte("{}")}, func(_ *kgo.Record, err error) { acked <- err })
 	select {
 	case code := <-proc.code:
-		done{code, "", proc.err.String()}.wants(t, "run", exitFailStop, "", "tidemark: stopped, nothing is lost: the embedded broker on .tidemark/broker ended itself, the disk is full: ")
+		done{code, "", proc.err.String()}.wants(t, "run", exitEnvironment, "", "tidemark: broker: the embedded broker on .tidemark/broker has stopped: ")
 	case <-time.After(time.Minute):
 		t.Fatalf("run did not end within a minute:\n%s", proc.err.String())
 	}

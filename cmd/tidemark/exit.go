@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/tidemark/tidemark/eos"
+	"github.com/tidemark/tidemark/internal/broker"
 	"github.com/tidemark/tidemark/ops"
 	"github.com/tidemark/tidemark/rules"
 )
@@ -73,7 +75,12 @@ func isDenied(err error) bool {
 
 // mend is what to do about errors that do not say it themselves.
 func mend(err error) string {
+	var fault *broker.Fault
 	switch {
+	case errors.As(err, &fault) && (errors.Is(fault, syscall.ENOSPC) || errors.Is(fault, syscall.EDQUOT)):
+		return "make room, and start it again: it goes on from what was acknowledged"
+	case errors.As(err, &fault):
+		return "see to the disk, and start it again: it goes on from what was acknowledged"
 	case errors.Is(err, eos.ErrInstanceTaken):
 		return "end the other one, or give this one another --instance and --state"
 	case isDenied(err):
@@ -88,6 +95,10 @@ func mend(err error) string {
 
 // report prints an error in one line with what mends it, a job file's faults in one line each, and returns the exit code.
 func report(w io.Writer, err error) int {
+	var fault *broker.Fault
+	if errors.As(err, &fault) {
+		err = fault // what else went wrong did so because of it
+	}
 	code := exitCode(err)
 	var quiet said
 	if code == exitDone || errors.As(err, &quiet) {
