@@ -2,6 +2,9 @@ package eos
 
 import (
 	"errors"
+	"net"
+	"regexp"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,7 +16,7 @@ import (
 func uncertain(t *testing.T, w *world, answer bool, weak weakness) (u *Unit, stop func() error, c *intercept) {
 	t.Helper()
 	var armed atomic.Bool
-	c = &intercept{key: endTxn, reply: answer, when: armed.Load, do: cutOff}
+	c = &intercept{key: endTxn, reply: answer, when: func([]byte) bool { return armed.Load() }, do: cutOff}
 	w.produce(2000, 2000) // every key once: no later commit repeats what one left out
 	cfg := w.config("a", t.TempDir())
 	k := *w.kafka
@@ -53,6 +56,56 @@ func TestProtect_ACommitInDoubtIsGivenUpAndReadBack(t *testing.T) {
 			w.check()
 		})
 	}
+}
+
+// The EndTxn of a commit is held for as long as a later commit may take, and then lost: had a later one been committed meanwhile, its
+// offsets would cover records that are in no state.
+func TestProtect_NoCommitBeginsBeforeTheOneBeforeHasEnded(t *testing.T) {
+	w := newWorld(t, kafkatest.Shared(t), 2)
+	w.produce(2000, 2000) // every key once: no later commit repeats what one left out
+	var (
+		commits atomic.Int64
+		first   sync.Once
+		later   = make(chan struct{})
+		lane    atomic.Pointer[string] // whose EndTxn is held and lost, every try of it; "": of the next that comes
+	)
+	i := &intercept{key: endTxn, when: func(request []byte) bool {
+		is := string(regexp.MustCompile(`#\d`).Find(request))
+		held := lane.Load()
+		return held != nil && (*held == is || *held == "" && lane.CompareAndSwap(held, &is))
+	}, do: func(conn net.Conn) error {
+		select {
+		case <-later:
+		case <-time.After(2 * time.Second):
+		}
+		return cutOff(conn)
+	}}
+	cfg := w.config("a", t.TempDir())
+	i.on(&cfg)
+	cfg.BatchRecordsMax, cfg.CatchUpLag = 20, 1<<40
+	cfg.Trace = func(step string) {
+		switch step {
+		case "before EndTxn":
+			if commits.Add(1) == 2 {
+				lane.Store(new(string))
+			}
+		case "after EndTxn":
+			if lane.Load() != nil {
+				first.Do(func() { close(later) })
+			}
+		case "recovered": // the next session
+			lane.Store(nil)
+		}
+	}
+	u, stop := w.run(cfg)
+	w.caughtUp(u)
+	if err := stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if i.done.Load() == 0 {
+		t.Error("no EndTxn was held")
+	}
+	w.check()
 }
 
 // Control: the session goes on with what it has in memory.

@@ -41,15 +41,15 @@ var announcements = []request{{"AddPartitionsToTxn", 24, 3}, {"AddOffsetsToTxn",
 type intercept struct {
 	key   int16
 	reply bool
-	when  func() bool // whether to, at each request of that kind
+	when  func(request []byte) bool // whether to, at each of that kind
 	do    func(net.Conn) error
 	done  atomic.Int64
 }
 
 // once is true of the nth.
-func once(nth int64) func() bool {
+func once(nth int64) func([]byte) bool {
 	var seen atomic.Int64
-	return func() bool { return seen.Add(1) == nth }
+	return func([]byte) bool { return seen.Add(1) == nth }
 }
 
 var errCut = errors.New("the connection was cut")
@@ -80,7 +80,7 @@ type intercepted struct {
 }
 
 func (c *intercepted) Write(b []byte) (int, error) {
-	if len(b) > 6 && int16(binary.BigEndian.Uint16(b[4:])) == c.of.key && c.of.when() {
+	if len(b) > 6 && int16(binary.BigEndian.Uint16(b[4:])) == c.of.key && c.of.when(b) {
 		if c.of.reply {
 			c.waiting.Store(true)
 		} else if err := c.act(); err != nil {
