@@ -26,9 +26,7 @@ func ours() []string {
 // A unit that went through a rebalance, a failed session and a stop leaves nothing running.
 func TestUnit_LeavesNoGoroutineBehind(t *testing.T) {
 	w := newWorld(t, startFake(t), 4)
-	if before := ours(); len(before) != 0 {
-		t.Fatalf("before the test %d goroutines run: %s", len(before), before[0])
-	}
+	eventually(t, time.Minute, "those of the tests before end", func() bool { return len(ours()) == 0 })
 	w.produce(500, 20)
 	a, stopA := w.run(w.config("a", t.TempDir()))
 	w.caughtUp(a)
