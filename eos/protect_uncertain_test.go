@@ -19,9 +19,8 @@ func uncertain(t *testing.T, w *world, answer bool, weak weakness) (u *Unit, sto
 	c = &intercept{key: endTxn, reply: answer, when: func([]byte) bool { return armed.Load() }, do: cutOff}
 	w.produce(2000, 2000) // every key once: no later commit repeats what one left out
 	cfg := w.config("a", t.TempDir())
-	k := *w.kafka
-	k.Dial = c.dial
-	cfg.Kafka, cfg.weak = &k, weak
+	c.on(&cfg)
+	cfg.weak = weak
 	cfg.TransactionTimeout, cfg.BatchRecordsMax, cfg.CatchUpLag = 2*time.Second, 20, 1<<40
 	cfg.lastCommits = time.Minute // the control needs a commit after the one in doubt
 	var commits atomic.Int64

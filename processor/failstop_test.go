@@ -223,6 +223,22 @@ func (j *job) eatChangelog(adm *kadm.Client) {
 	policy("compact")
 }
 
+// refused starts the job, which must refuse with a fail-stop and change nothing, and answers that.
+func (j *job) refused() *eos.FailStop {
+	j.t.Helper()
+	adm := kadm.NewClient(j.mustClient())
+	before := j.holds(adm)
+	err := j.try(nil)
+	if after := j.holds(adm); after != before {
+		j.t.Errorf("it changed what was there:\n%s\nwas\n%s", after, before)
+	}
+	var stop *eos.FailStop
+	if !errors.As(err, &stop) {
+		j.t.Fatalf("got %v, want a fail-stop", err)
+	}
+	return stop
+}
+
 // holds is which topics and offsets the job has, how they are set and what they hold, for people and for comparison.
 func (j *job) holds(adm *kadm.Client) string {
 	j.t.Helper()
@@ -322,16 +338,7 @@ func TestProcessor_StopsAtWhatWouldBreakAGuarantee(t *testing.T) {
 				}
 				return
 			}
-			adm := kadm.NewClient(j.mustClient())
-			before := j.holds(adm)
-			err := j.try(nil)
-			if after := j.holds(adm); after != before {
-				t.Errorf("it changed what was there:\n%s\nwas\n%s", after, before)
-			}
-			var stop *eos.FailStop
-			if !errors.As(err, &stop) {
-				t.Fatalf("got %v, want a fail-stop", err)
-			}
+			stop := j.refused()
 			if !strings.Contains(stop.Fault, c.fault) || !strings.Contains(stop.Mend, c.mend) {
 				t.Errorf("got fault %q, mend %q, want them to name %q and %q", stop.Fault, stop.Mend, c.fault, c.mend)
 			}
@@ -342,15 +349,8 @@ func TestProcessor_StopsAtWhatWouldBreakAGuarantee(t *testing.T) {
 // What is refused at a job's first start has left no topic behind.
 func TestProcessor_CreatesNothingWhereItsInputIsRefused(t *testing.T) {
 	j := mustJob(t, mustFake(t), countJob, 2, "cleanup.policy=compact")
-	adm := kadm.NewClient(j.mustClient())
-	before := j.holds(adm)
-	err := j.try(nil)
-	if after := j.holds(adm); after != before {
-		t.Errorf("it changed what was there:\n%s\nwas\n%s", after, before)
-	}
-	var stop *eos.FailStop
-	if !errors.As(err, &stop) || !strings.Contains(stop.Fault, "cleanup.policy=compact") {
-		t.Errorf("got %v, want a fail-stop that names the policy", err)
+	if stop := j.refused(); !strings.Contains(stop.Fault, "cleanup.policy=compact") {
+		t.Errorf("got %v, want a fail-stop that names the policy", stop)
 	}
 }
 
