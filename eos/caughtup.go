@@ -164,11 +164,13 @@ func (u *Unit) TrimLoop(ctx context.Context) error {
 // PrepareTopics checks the plan, creates what is missing of it, and answers the report. Faults that break a guarantee are a
 // *FailStop, those of what exists before anything is created; an input that does not exist is ErrUnknownTopic; what else fails
 // may pass.
-func (u *Unit) PrepareTopics(ctx context.Context, plan *TopicPlan) (*TopicReport, error) {
-	if err := patiently(ctx, func() (*FailStop, error) { return u.deleted(ctx, plan) }); err != nil {
-		return nil, err
-	}
-	report, err := CheckTopics(ctx, u.admin.adm, plan)
+func (u *Unit) PrepareTopics(ctx context.Context, plan *TopicPlan) (report *TopicReport, err error) {
+	err = patiently(ctx, func() (stop *FailStop, err error) {
+		if report, err = CheckTopics(ctx, u.admin.adm, plan); err != nil {
+			return nil, err
+		}
+		return u.deleted(ctx, plan, report)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -178,8 +180,7 @@ func (u *Unit) PrepareTopics(ctx context.Context, plan *TopicPlan) (*TopicReport
 	if err := patiently(ctx, func() (*FailStop, error) { return u.create(ctx, plan) }); err != nil {
 		return nil, err
 	}
-	report, err = CheckTopics(ctx, u.admin.adm, plan)
-	if err != nil {
+	if report, err = CheckTopics(ctx, u.admin.adm, plan); err != nil {
 		return nil, err
 	}
 	return report, report.Stop()

@@ -33,11 +33,7 @@ func patiently(ctx context.Context, try func() (*FailStop, error)) error {
 // deleted is the fail-stop of a job that has begun and of which a topic is missing: PrepareTopics made all of them before.
 // To wait for it, or to create it, would only hide that, and be in the way of who restores it. A job that has not begun may
 // lack any of them.
-func (u *Unit) deleted(ctx context.Context, plan *TopicPlan) (*FailStop, error) {
-	report, err := CheckTopics(ctx, u.admin.adm, plan)
-	if err != nil {
-		return nil, err
-	}
+func (u *Unit) deleted(ctx context.Context, plan *TopicPlan, report *TopicReport) (*FailStop, error) {
 	var lost, mends []string
 	for _, t := range report.Topics {
 		if !t.Exists {
